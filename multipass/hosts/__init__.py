@@ -1,0 +1,1 @@
+"""Adapters: everything that touches a host. One host never imports another."""

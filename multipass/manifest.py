@@ -1,0 +1,95 @@
+"""The record of a run: what was asked, what each pass did to each picture, and how the run ended.
+
+Shapes as in ``docs/plan.md``; on disk it is ``passes.json`` in the run's folder, written aside and renamed.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from multipass.plan import Plan
+
+MANIFEST_NAME = "passes.json"
+MANIFEST_VERSION = 1
+
+
+class Status(enum.Enum):
+    """How a run ended."""
+
+    DONE = "done"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+
+class Source(enum.Enum):
+    """Where a pass's checkpoint was when the pass began."""
+
+    RESIDENT = "resident"
+    RAM = "ram"
+    DISK = "disk"
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What it took to have the checkpoint in place, in seconds."""
+
+    source: Source
+    seconds: float
+
+
+class PassRecord(msgspec.Struct, frozen=True):
+    """What one pass did to one picture. Steps as in ``schedule.Segment``; ``picture`` is relative to the run's folder."""
+
+    name: str
+    checkpoint: str
+    sha256: str
+    kind: str
+    first_step: int
+    end_step: int
+    sigma_in: float
+    sigma_out: float
+    seconds: float
+    load: Load
+    unet_evaluations: int
+    memo_hits: int = 0
+    picture: str | None = None
+
+
+class ImageRecord(msgspec.Struct, frozen=True):
+    """One picture: its seed, its passes in order, and the finished file relative to the run's folder."""
+
+    seed: int
+    passes: tuple[PassRecord, ...]
+    picture: str | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The whole run."""
+
+    run: str
+    status: Status
+    plan: Plan
+    images: tuple[ImageRecord, ...]
+    error: str | None = None
+    version: int = MANIFEST_VERSION
+
+
+def write(manifest: Manifest, folder: Path) -> Path:
+    """Write ``passes.json`` into an existing folder, whole or not at all, and return its path."""
+    target = folder / MANIFEST_NAME
+    aside = folder / f".{MANIFEST_NAME}.{secrets.token_hex(4)}"
+    try:
+        aside.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+    return target
+
+
+def read(path: Path) -> Manifest:
+    """Read a manifest back. Raises OSError or msgspec.MsgspecError."""
+    return msgspec.json.decode(path.read_bytes(), type=Manifest)

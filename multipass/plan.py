@@ -1,0 +1,369 @@
+"""The plan: one request object that holds everything multipass adds to a picture.
+
+The same JSON object is the panel's hidden field, the API's argument, the infotext, a preset, the ``plan`` of
+``passes.json`` and the command's file. This module declares every field once (type, range, label, help), reads plans
+strictly, and states the rules that reach across fields. Nothing here knows a host.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, cast
+
+import msgspec
+from msgspec import Meta
+
+PLAN_VERSION = 1
+MAX_PASSES = 16
+
+
+class SwitchUnit(enum.Enum):
+    """What ``switch_at`` counts; see the contract in ``docs/plan.md``."""
+
+    STEPS = "steps"
+    TIMESTEP = "timestep"
+    SIGMA = "sigma"
+    STEP = "step"
+
+
+class PassKind(enum.Enum):
+    """How a pass that is not the first one continues the picture."""
+
+    SWITCH = "switch"
+    REFINE = "refine"
+    SUBJECT = "subject"
+
+
+class PromptMode(enum.Enum):
+    """How a pass's own text meets the text it inherits."""
+
+    REPLACE = "replace"
+    APPEND = "append"
+    PREPEND = "prepend"
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Frozen, refuses what it does not know, and writes only what was set."""
+
+
+Name = Annotated[
+    str, Meta(title="Name", description="What the pass is called in the panel and in files.", max_length=80)
+]
+Checkpoint = Annotated[
+    str,
+    Meta(
+        title="Checkpoint",
+        description="A name the webui lists, or `name [hash]`, where the hash decides. Absent: the pass before's.",
+        min_length=1,
+    ),
+]
+Prompt = Annotated[str, Meta(title="Prompt", description="Absent: inherited.")]
+NegativePrompt = Annotated[str, Meta(title="Negative prompt", description="Absent: inherited.")]
+CfgScale = Annotated[
+    float, Meta(title="CFG scale", description="Guidance of this pass. Absent: inherited.", ge=1, le=100)
+]
+ClipSkip = Annotated[int, Meta(title="Clip skip", description="Absent: inherited.", ge=1, le=12)]
+Steps = Annotated[int, Meta(title="Steps", description="Sampling steps. Absent: inherited.", ge=1, le=1000)]
+SamplerName = Annotated[str, Meta(title="Sampler", description="Absent: inherited.", min_length=1)]
+Scheduler = Annotated[str, Meta(title="Schedule type", description="Absent: inherited.", min_length=1)]
+Strength = Annotated[
+    float, Meta(title="Denoising strength", description="How much of the picture before is redrawn.", ge=0, le=1)
+]
+Side = Annotated[int, Meta(description="Pixels.", ge=8, le=16384)]
+
+
+class Pass(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One pass. ``None`` means: left out, therefore inherited."""
+
+    name: Name = ""
+    enabled: Annotated[bool, Meta(title="Enabled", description="Off: the pass is left out.")] = True
+    kind: Annotated[
+        PassKind | None, Meta(title="Kind", description="Absent in the first pass; after it, `switch` by default.")
+    ] = None
+    switch_at: Annotated[
+        float | None, Meta(title="Switch at", description="Where a switch pass begins, read by the switch unit.")
+    ] = None
+    switch_unit: Annotated[SwitchUnit | None, Meta(title="Switch unit", description="Overrides the plan's.")] = None
+    checkpoint: Checkpoint | None = None
+    vae: Annotated[str | None, Meta(title="VAE", description="Absent: the host's rule for the checkpoint.")] = None
+    prompt: Prompt | None = None
+    negative_prompt: NegativePrompt | None = None
+    prompt_mode: Annotated[
+        PromptMode, Meta(title="Prompt mode", description="What the pass's texts do with the inherited ones.")
+    ] = PromptMode.REPLACE
+    cfg_scale: CfgScale | None = None
+    clip_skip: ClipSkip | None = None
+    steps: Steps | None = None
+    sampler_name: SamplerName | None = None
+    scheduler: Scheduler | None = None
+    denoising_strength: Strength | None = None
+    scale: Annotated[float, Meta(title="Scale", description="Enlarge before refining.", ge=0.25, le=8)] | None = None
+    upscaler: Annotated[str, Meta(title="Upscaler", description="What enlarges.", min_length=1)] | None = None
+
+
+class Common(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Text joined to the end of every pass's text."""
+
+    prompt: str = ""
+    negative_prompt: str = ""
+
+
+class Request(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the webui's own request would say; the command reads it, the webui ignores it with a notice."""
+
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    seed: Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None = None
+    steps: Steps | None = None
+    width: Side | None = None
+    height: Side | None = None
+    sampler_name: SamplerName | None = None
+    scheduler: Scheduler | None = None
+    cfg_scale: CfgScale | None = None
+
+
+class Plan(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An ordered list of passes; see ``docs/plan.md`` for the format by example."""
+
+    version: Annotated[int, Meta(description="The version of this format: 1.")]
+    switch_unit: Annotated[SwitchUnit, Meta(title="Switch unit", description="How `switch_at` is read.")] = (
+        SwitchUnit.STEPS
+    )
+    common: Common = Common()
+    passes: Annotated[tuple[Pass, ...], Meta(description="Run in order.", min_length=1, max_length=MAX_PASSES)]
+    save_passes: Annotated[bool, Meta(description="Keep every pass's picture.")] = True
+    request: Request | None = None
+
+    @property
+    def running(self) -> tuple[tuple[int, Pass], ...]:
+        """The enabled passes, each with its index in ``passes``, what it leaves out filled in where the plan says it.
+
+        A checkpoint comes from the pass before; CFG and clip skip from the head. What stays ``None`` is the request's
+        (or, for the VAE, the host's). Texts are not touched: ``prompts.py`` joins them.
+        """
+        head: Pass | None = None
+        checkpoint: str | None = None
+        filled: list[tuple[int, Pass]] = []
+        for index, own in enumerate(self.passes):
+            if not own.enabled:
+                continue
+            checkpoint = own.checkpoint or checkpoint
+            cfg_scale, clip_skip = own.cfg_scale, own.clip_skip
+            if head is not None:
+                cfg_scale = head.cfg_scale if cfg_scale is None else cfg_scale
+                clip_skip = head.clip_skip if clip_skip is None else clip_skip
+            own = msgspec.structs.replace(own, checkpoint=checkpoint, cfg_scale=cfg_scale, clip_skip=clip_skip)
+            if head is None or own.kind in (PassKind.REFINE, PassKind.SUBJECT):
+                head = own
+            filled.append((index, own))
+        return tuple(filled)
+
+    def unit_of(self, own: Pass) -> SwitchUnit:
+        """How ``own.switch_at`` is read."""
+        return own.switch_unit or self.switch_unit
+
+    def label(self, index: int) -> str:
+        """What people call the pass: its name, else its number counted from 1."""
+        return self.passes[index].name or f"Pass {index + 1}"
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing wrong with a plan: where (``passes[1].switch_at``; empty for the whole) and what."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class PlanError(ValueError):
+    """A plan that is not run. ``problems`` says where and why; its text is fit for people."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems
+
+
+def decode(source: object) -> Plan:
+    """Read a plan from JSON (text or bytes) or from the objects that JSON decodes to.
+
+    Raises:
+        PlanError: for anything that is not a plan that could run somewhere, and nothing else. What depends on a host
+            (whether a checkpoint exists, what a sampler does) is the host's to check.
+    """
+    raw = _parse(source) if isinstance(source, (str, bytes, bytearray)) else source
+    try:
+        plan = msgspec.convert(raw, Plan)
+        encode(plan)  # a text that cannot be written (a lone surrogate) would fail later, where nobody expects it
+    except msgspec.ValidationError as error:
+        raise PlanError(_translate(str(error), raw)) from None
+    except (UnicodeError, RecursionError, OverflowError) as error:
+        raise PlanError(Problem("", f"not a plan: {error}")) from None
+    problems = tuple(_rules(plan))
+    if problems:
+        raise PlanError(*problems)
+    return plan
+
+
+def encode(plan: Plan) -> str:
+    """The plan as compact JSON; ``decode`` gives the same plan back."""
+    return msgspec.json.encode(plan).decode()
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the plan: the structural part of what ``decode`` accepts."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Plan)}
+
+
+def _parse(text: str | bytes | bytearray) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise PlanError(Problem("", f"not JSON: {error}")) from None
+
+
+# --- rules across fields, in the same form as the structural errors ---------------------------------------------------
+
+_RANGES: dict[SwitchUnit, tuple[float, str]] = {
+    SwitchUnit.STEPS: (1.0, "a number from 0 to 1"),
+    SwitchUnit.TIMESTEP: (1.0, "a number from 0 to 1"),
+    SwitchUnit.SIGMA: (math.inf, "a number of at least 0"),
+    SwitchUnit.STEP: (math.inf, "a whole number of at least 0"),
+}
+_SWITCH_FIELDS = ("switch_at", "switch_unit")
+_REFINE_FIELDS = ("scale", "upscaler")
+_HEAD_FIELDS = ("steps", "sampler_name", "scheduler", "denoising_strength", *_REFINE_FIELDS)
+
+
+def _rules(plan: Plan) -> Iterator[Problem]:
+    if plan.version != PLAN_VERSION:
+        yield Problem("version", f"expected {PLAN_VERSION}, got {plan.version}")
+    if not plan.running:
+        yield Problem("passes", "every pass is switched off")
+    elif plan.running[0][1].kind in (PassKind.REFINE, PassKind.SUBJECT):
+        index, own = plan.running[0]
+        assert own.kind is not None
+        yield Problem(
+            f"passes[{index}].kind", f"a {own.kind.value} pass needs a picture, and every pass before it is off"
+        )
+    for index, own in enumerate(plan.passes):
+        for name, value in msgspec.structs.asdict(own).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                yield Problem(f"passes[{index}].{name}", f"expected a finite number, got {value}")
+        yield from _kind_rules(plan, index, own)
+
+
+def _kind_rules(plan: Plan, index: int, own: Pass) -> Iterator[Problem]:
+    place = f"passes[{index}]"
+    if index == 0:
+        if own.kind is not None:
+            yield Problem(f"{place}.kind", f"the first pass starts the picture and has no kind, got {own.kind.value}")
+        yield from _unexpected(place, own, (*_SWITCH_FIELDS, *_REFINE_FIELDS), "the first pass does not have it")
+    elif own.kind in (None, PassKind.SWITCH):
+        yield from _unexpected(place, own, _HEAD_FIELDS, "a switch pass continues its trajectory and does not have it")
+        yield from _switch_at_rules(plan, place, own)
+    else:
+        assert own.kind is not None
+        yield from _unexpected(place, own, _SWITCH_FIELDS, f"a {own.kind.value} pass does not have it")
+
+
+def _unexpected(place: str, own: Pass, names: tuple[str, ...], reason: str) -> Iterator[Problem]:
+    for name in names:
+        if getattr(own, name) is not None:
+            yield Problem(f"{place}.{name}", reason)
+
+
+def _switch_at_rules(plan: Plan, place: str, own: Pass) -> Iterator[Problem]:
+    unit = plan.unit_of(own)
+    highest, expected = _RANGES[unit]
+    at = own.switch_at
+    if at is None:
+        yield Problem(f"{place}.switch_at", f"a switch pass needs it: {expected}")
+    elif not 0 <= at <= highest or (unit is SwitchUnit.STEP and at % 1 != 0):
+        yield Problem(f"{place}.switch_at", f"expected {expected}, got {at:g}")
+
+
+# --- msgspec's errors in our words ------------------------------------------------------------------------------------
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+_FIELD = re.compile(r"field `(?P<name>.*)`", re.DOTALL)
+_TOKEN = re.compile(r"\[(?P<index>\d+)\]|(?P<name>[^.\[\]]+)")
+
+
+def _translate(text: str, raw: object) -> Problem:
+    """``Expected `float` <= 1.0 - at `$.passes[1].cfg_scale``` as place, what was expected and what was there."""
+    match = _AT.match(text)
+    assert match is not None, text
+    what, path = match["what"], match["path"] or ""
+    field = _FIELD.search(what)
+    if field is not None:
+        place = f"{path}.{field['name']}" if path else field["name"]
+        return Problem(place, "required" if "missing" in what else "unknown field")
+    declared: Any = msgspec.inspect.type_info(Plan)
+    value: Any = raw
+    for token in _TOKEN.finditer(path):
+        declared = _member(declared, token["name"])
+        try:
+            value = value[int(token["index"])] if token["index"] else value[token["name"]]
+        except (LookupError, TypeError):  # a key of the wrong type, say
+            return Problem(path, what[:1].lower() + what[1:])
+    return Problem(path, f"expected {_describe(declared)}, got {_show(value)}")
+
+
+def _member(declared: Any, name: str | None) -> Any:
+    """The declared type of a field or, without a name, of a list's items."""
+    for option in getattr(declared, "types", (declared,)):
+        option = _bare(option)
+        if name is None and hasattr(option, "item_type"):
+            return option.item_type
+        for field in getattr(option, "fields", ()):
+            if field.encode_name == name:
+                return field.type
+    return declared
+
+
+def _bare(declared: Any) -> Any:
+    return declared.type if isinstance(declared, msgspec.inspect.Metadata) else declared
+
+
+def _describe(declared: Any) -> str:
+    types = msgspec.inspect
+    match _bare(declared):
+        case types.UnionType(types=options):
+            described = [_describe(option) for option in options if not isinstance(option, types.NoneType)]
+            return " or ".join(described)
+        case types.FloatType(ge=low, le=high):
+            return f"a number{_between(low, high)}"
+        case types.IntType(ge=low, le=high):
+            return f"a whole number{_between(low, high)}"
+        case types.StrType(min_length=low, max_length=high):
+            longest = f" of at most {high} characters" if high else ""
+            return ("a text that is not empty" if low else "a text") + longest
+        case types.BoolType():
+            return "true or false"
+        case types.EnumType(cls=cls):
+            return "one of " + ", ".join(f'"{member.value}"' for member in cls)
+        case types.VarTupleType(min_length=low, max_length=high):
+            return f"a list of {low} to {high} passes"
+        case _:
+            return "an object"
+
+
+def _between(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return ""
+    return f" from {low:g} to {high:g}" if low is not None and high is not None else f" of at least {low:g}"
+
+
+def _show(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"{len(cast('Sequence[object]', value))} of them"
+    try:
+        shown = msgspec.json.encode(value).decode()
+    except Exception:  # whatever a foreign object does when it is looked at, the error must still be ours
+        return f"a {type(value).__name__}"
+    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -1,0 +1,102 @@
+"""A plan laid over what a sampler will run: plan x sampling steps -> segments. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from multipass.plan import Pass, Plan, PlanError, Problem, SwitchUnit
+
+TRAINING_TIMESTEPS = 1000
+
+
+class SamplingSteps(msgspec.Struct, frozen=True):
+    """The steps a sampler really runs, as its host tells them.
+
+    Attributes:
+        sigmas: the noise level at the start of each step and, last, where the final step ends; one more than steps.
+        timesteps: the training timestep (0..999, 999 = most noise) nearest to each step's start; one per step.
+    """
+
+    sigmas: tuple[float, ...]
+    timesteps: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.sigmas) != len(self.timesteps) + 1 or not self.timesteps:
+            raise ValueError(f"{len(self.timesteps)} steps need one sigma more, got {len(self.sigmas)}")
+
+    @property
+    def count(self) -> int:
+        """How many steps there are, at least 1."""
+        return len(self.timesteps)
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """The steps that belong to one pass: ``first_step <= step < end_step``, counted from 0.
+
+    ``pass_index`` is the place in ``plan.passes``; ``sigma_in`` and ``sigma_out`` are the noise levels where it starts
+    and ends.
+    """
+
+    pass_index: int
+    first_step: int
+    end_step: int
+    sigma_in: float
+    sigma_out: float
+
+
+def segments(plan: Plan, steps: SamplingSteps) -> tuple[Segment, ...]:
+    """The segments of the plan's trajectory, in order; together they are all the steps, none is empty.
+
+    A pass that gets no step has no segment.
+
+    Raises:
+        PlanError: where a pass would begin before the pass ahead of it.
+    """
+    running = plan.running
+    starts = [0, *(_first_step(plan.unit_of(own), own, steps) for _, own in running[1:])]
+    problems = [
+        Problem(
+            f"passes[{index}].switch_at",
+            f"{plan.label(index)} would begin at step {start + 1}, before {plan.label(running[k][0])} at step {starts[k] + 1}",
+        )
+        for k, (start, (index, _)) in enumerate(zip(starts[1:], running[1:], strict=True))
+        if start < starts[k]
+    ]
+    if problems:
+        raise PlanError(*problems)
+    ends = [*starts[1:], steps.count]
+    return tuple(
+        Segment(index, start, end, steps.sigmas[start], steps.sigmas[end])
+        for (index, _), start, end in zip(running, starts, ends, strict=True)
+        if start < end
+    )
+
+
+def _first_step(unit: SwitchUnit, own: Pass, steps: SamplingSteps) -> int:
+    """The first step at which the pass holds; ``steps.count`` where it never does."""
+    at = own.switch_at
+    assert at is not None, "the plan's rules require it"
+    count = steps.count
+    match unit:
+        case SwitchUnit.STEPS:
+            reached = (i / count >= at for i in range(count))
+        case SwitchUnit.TIMESTEP:
+            # the webui's Refiner: modules/sd_samplers_common.py, apply_refiner
+            done = (TRAINING_TIMESTEPS - 1 - t for t in steps.timesteps)
+            reached = (d / TRAINING_TIMESTEPS >= at for d in done)
+        case SwitchUnit.SIGMA:
+            reached = (sigma <= at for sigma in steps.sigmas[:count])
+        case SwitchUnit.STEP:
+            reached = (i >= at for i in range(count))
+    return next((i for i, here in enumerate(reached) if here), count)
+
+
+def describe(plan: Plan, parts: tuple[Segment, ...]) -> str:
+    """For people, steps counted from 1: ``composition 1-12; style 13-20``."""
+    return "; ".join(f"{plan.label(part.pass_index)} {span(part)}" for part in parts)
+
+
+def span(part: Segment) -> str:
+    """A segment's steps for people, counted from 1: ``13-20``, or ``7`` for one step."""
+    first, last = part.first_step + 1, part.end_step
+    return f"{first}" if first == last else f"{first}-{last}"

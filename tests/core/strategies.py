@@ -1,0 +1,82 @@
+"""Hypothesis strategies for plans and for what samplers run."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import strategies as st
+
+from multipass.plan import Common, Pass, PassKind, Plan, PromptMode, SwitchUnit
+from multipass.schedule import SamplingSteps
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+optional_texts = st.none() | texts
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+unit_values: dict[SwitchUnit, st.SearchStrategy[float]] = {
+    SwitchUnit.STEPS: st.floats(0, 1),
+    SwitchUnit.TIMESTEP: st.floats(0, 1),
+    SwitchUnit.SIGMA: st.floats(0, 200),
+    SwitchUnit.STEP: st.integers(0, 200).map(float),
+}
+
+
+@st.composite
+def passes(draw: st.DrawFn, *, first: bool, plan_unit: SwitchUnit) -> Pass:
+    shared = {
+        "name": draw(texts),
+        "checkpoint": draw(st.none() | names),
+        "prompt": draw(optional_texts),
+        "negative_prompt": draw(optional_texts),
+        "prompt_mode": draw(st.sampled_from(PromptMode)),
+        "cfg_scale": draw(st.none() | st.floats(1, 30)),
+        "clip_skip": draw(st.none() | st.integers(1, 12)),
+    }
+    if first:
+        return Pass(**shared)
+    unit = draw(st.none() | st.sampled_from(SwitchUnit))
+    return Pass(
+        **shared,
+        kind=draw(st.sampled_from([None, PassKind.SWITCH])),
+        enabled=draw(st.booleans()),
+        switch_unit=unit,
+        switch_at=draw(unit_values[unit or plan_unit]),
+    )
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Plans of switch passes that the rules accept; their boundaries may decrease once laid over steps."""
+    unit = draw(st.sampled_from(SwitchUnit))
+    count = draw(st.integers(0, 5))
+    return Plan(
+        version=1,
+        switch_unit=unit,
+        common=Common(prompt=draw(texts), negative_prompt=draw(texts)),
+        passes=(
+            draw(passes(first=True, plan_unit=unit)),
+            *(draw(passes(first=False, plan_unit=unit)) for _ in range(count)),
+        ),
+        save_passes=draw(st.booleans()),
+    )
+
+
+@st.composite
+def ordered_plans(draw: st.DrawFn) -> Plan:
+    """Plans whose boundaries, in one unit, are in the order in which a sampler reaches them."""
+    plan = draw(plans())
+    unit = plan.switch_unit
+    values = sorted((draw(unit_values[unit]) for _ in plan.passes[1:]), reverse=unit is SwitchUnit.SIGMA)
+    first, *others = plan.passes
+    placed = [
+        msgspec.structs.replace(own, switch_unit=None, switch_at=value)
+        for own, value in zip(others, values, strict=True)
+    ]
+    return msgspec.structs.replace(plan, passes=(first, *placed))
+
+
+@st.composite
+def sampling_steps(draw: st.DrawFn) -> SamplingSteps:
+    """One step or more, sigmas strictly decreasing to 0, timesteps with them."""
+    count = draw(st.integers(1, 60))
+    sigmas = sorted(draw(st.lists(st.floats(0.01, 160), min_size=count, max_size=count, unique=True)), reverse=True)
+    timesteps = sorted(draw(st.lists(st.integers(0, 999), min_size=count, max_size=count)), reverse=True)
+    return SamplingSteps(sigmas=(*sigmas, 0.0), timesteps=tuple(map(float, timesteps)))

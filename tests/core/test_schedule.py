@@ -1,0 +1,133 @@
+"""A plan laid over steps: whole steps, in order, none lost, none twice."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from multipass.plan import Plan, PlanError, SwitchUnit, decode
+from multipass.run import PlanRun
+from multipass.schedule import SamplingSteps, Segment, describe, segments
+from tests.core.strategies import ordered_plans, plans, sampling_steps
+
+
+def linear(count: int) -> SamplingSteps:
+    """Steps whose sigma and timestep fall evenly."""
+    return SamplingSteps(
+        sigmas=tuple(float(count - i) for i in range(count + 1)),
+        timesteps=tuple(999 - 1000 * i / count for i in range(count)),
+    )
+
+
+def plan(*switch_at: float, unit: str = "steps") -> Plan:
+    later = [{"switch_at": at, "checkpoint": f"c{i}"} for i, at in enumerate(switch_at)]
+    return decode({"version": 1, "switch_unit": unit, "passes": [{"checkpoint": "base"}, *later]})
+
+
+def spans(parts: tuple[Segment, ...]) -> list[tuple[int, int, int]]:
+    return [(part.pass_index, part.first_step, part.end_step) for part in parts]
+
+
+@given(ordered_plans(), sampling_steps())
+def test_segments_partition_the_steps(plan: Plan, steps: SamplingSteps) -> None:
+    parts = segments(plan, steps)
+    assert parts[0].first_step == 0
+    assert parts[-1].end_step == steps.count
+    assert all(part.first_step < part.end_step for part in parts)
+    assert all(before.end_step == after.first_step for before, after in zip(parts, parts[1:], strict=False))
+    assert [part.pass_index for part in parts] == sorted({part.pass_index for part in parts})
+    assert all(before.sigma_out == after.sigma_in for before, after in zip(parts, parts[1:], strict=False))
+
+
+@given(plans(), sampling_steps())
+def test_any_plan_partitions_or_is_refused_with_its_place(plan: Plan, steps: SamplingSteps) -> None:
+    try:
+        parts = segments(plan, steps)
+    except PlanError as error:
+        assert all(problem.path.endswith(".switch_at") for problem in error.problems)
+    else:
+        assert sum(part.end_step - part.first_step for part in parts) == steps.count
+
+
+@given(ordered_plans(), sampling_steps())
+def test_a_pass_begins_at_the_first_step_that_reaches_its_point(plan: Plan, steps: SamplingSteps) -> None:
+    parts = {part.pass_index: part for part in segments(plan, steps)}
+    for index, own in plan.running[1:]:
+        if index not in parts:
+            continue
+        at, first = own.switch_at, parts[index].first_step
+        assert at is not None
+        reached = {
+            SwitchUnit.STEPS: lambda i: i / steps.count >= at,
+            SwitchUnit.TIMESTEP: lambda i: (999 - steps.timesteps[i]) / 1000 >= at,
+            SwitchUnit.SIGMA: lambda i: steps.sigmas[i] <= at,
+            SwitchUnit.STEP: lambda i: i >= at,
+        }[plan.unit_of(own)]
+        assert reached(first)
+        assert first == 0 or not reached(first - 1)
+
+
+@pytest.mark.parametrize(
+    ("unit", "at", "expected"),
+    [
+        ("steps", 0.4, 8),
+        ("steps", 0.41, 9),
+        ("steps", 0, 0),
+        ("steps", 1, 20),
+        ("timestep", 0.5, 10),
+        ("sigma", 12.5, 8),
+        ("sigma", 99, 0),
+        ("sigma", 0, 20),
+        ("step", 7, 7),
+        ("step", 20, 20),
+        ("step", 400, 20),
+    ],
+)
+def test_where_a_pass_begins_in_twenty_steps(unit: str, at: float, expected: int) -> None:
+    parts = segments(plan(at, unit=unit), linear(20))
+    wanted = [(0, 0, expected), (1, expected, 20)]
+    assert spans(parts) == [part for part in wanted if part[1] < part[2]]
+
+
+def test_a_there_and_back_plan_and_a_pass_without_a_step() -> None:
+    parts = segments(plan(0.25, 0.5, 0.5, 0.75), linear(8))
+    assert spans(parts) == [(0, 0, 2), (1, 2, 4), (3, 4, 6), (4, 6, 8)]
+
+
+def test_a_boundary_before_the_one_ahead_is_refused() -> None:
+    with pytest.raises(PlanError) as caught:
+        segments(plan(0.8, 0.3), linear(20))
+    assert str(caught.value) == "passes[2].switch_at: Pass 3 would begin at step 7, before Pass 2 at step 17"
+
+
+def test_for_people_steps_count_from_one() -> None:
+    two = decode({"version": 1, "passes": [{"name": "a"}, {"name": "b", "switch_at": 0.95}]})
+    assert describe(two, segments(two, linear(20))) == "a 1-19; b 20"
+
+
+@given(ordered_plans(), sampling_steps())
+def test_a_run_tells_each_boundary_once_and_at_its_step(plan: Plan, steps: SamplingSteps) -> None:
+    parts = segments(plan, steps)
+    for evaluations_per_step in (1, 2):
+        run = PlanRun(plan, parts, evaluations_per_step)
+        assert run.current.segment == parts[0]
+        told = {}
+        for evaluation in range(steps.count * evaluations_per_step):
+            switch = run.before_evaluation(evaluation)
+            if switch is not None:
+                told[evaluation] = switch.segment
+        assert told == {part.first_step * evaluations_per_step: part for part in parts[1:]}
+        assert run.current == run.last
+
+
+def test_a_missed_boundary_is_an_error_not_the_wrong_model() -> None:
+    two = plan(0.5)
+    run = PlanRun(two, segments(two, linear(10)))
+    assert run.before_evaluation(4) is None
+    with pytest.raises(RuntimeError, match="evaluation 5 was missed"):
+        run.before_evaluation(6)
+
+
+def test_steps_need_one_sigma_more() -> None:
+    with pytest.raises(ValueError, match="one sigma more"):
+        SamplingSteps(sigmas=(1.0,), timesteps=(999.0,))
