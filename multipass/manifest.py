@@ -6,7 +6,6 @@ Shapes as in ``docs/plan.md``; on disk it is ``passes.json`` in the run's folder
 from __future__ import annotations
 
 import enum
-import os
 import secrets
 from pathlib import Path
 
@@ -42,7 +41,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class PassRecord(msgspec.Struct, frozen=True):
-    """What one pass did to one picture. Steps as in ``schedule.Segment``; ``picture`` is relative to the run's folder."""
+    """What one pass did to one picture. Steps as in ``Segment``; ``picture`` is relative to the run's folder."""
 
     name: str
     checkpoint: str
@@ -84,7 +83,7 @@ def write(manifest: Manifest, folder: Path) -> Path:
     aside = folder / f".{MANIFEST_NAME}.{secrets.token_hex(4)}"
     try:
         aside.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-        os.replace(aside, target)
+        aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
     return target

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import enum
 import math
-import re
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, cast
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+
+from multipass.problems import PlanError, Problem, explain
 
 PLAN_VERSION = 1
 MAX_PASSES = 16
@@ -45,7 +46,7 @@ class PromptMode(enum.Enum):
     PREPEND = "prepend"
 
 
-class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Frozen, refuses what it does not know, and writes only what was set."""
 
 
@@ -75,7 +76,7 @@ Strength = Annotated[
 Side = Annotated[int, Meta(description="Pixels.", ge=8, le=16384)]
 
 
-class Pass(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Pass(Strict, frozen=True, kw_only=True):
     """One pass. ``None`` means: left out, therefore inherited."""
 
     name: Name = ""
@@ -104,14 +105,14 @@ class Pass(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     upscaler: Annotated[str, Meta(title="Upscaler", description="What enlarges.", min_length=1)] | None = None
 
 
-class Common(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Common(Strict, frozen=True, kw_only=True):
     """Text joined to the end of every pass's text."""
 
     prompt: str = ""
     negative_prompt: str = ""
 
 
-class Request(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Request(Strict, frozen=True, kw_only=True):
     """What the webui's own request would say; the command reads it, the webui ignores it with a notice."""
 
     prompt: str | None = None
@@ -125,7 +126,7 @@ class Request(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     cfg_scale: CfgScale | None = None
 
 
-class Plan(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Plan(Strict, frozen=True, kw_only=True):
     """An ordered list of passes; see ``docs/plan.md`` for the format by example."""
 
     version: Annotated[int, Meta(description="The version of this format: 1.")]
@@ -155,10 +156,10 @@ class Plan(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
             if head is not None:
                 cfg_scale = head.cfg_scale if cfg_scale is None else cfg_scale
                 clip_skip = head.clip_skip if clip_skip is None else clip_skip
-            own = msgspec.structs.replace(own, checkpoint=checkpoint, cfg_scale=cfg_scale, clip_skip=clip_skip)
+            whole = msgspec.structs.replace(own, checkpoint=checkpoint, cfg_scale=cfg_scale, clip_skip=clip_skip)
             if head is None or own.kind in (PassKind.REFINE, PassKind.SUBJECT):
-                head = own
-            filled.append((index, own))
+                head = whole
+            filled.append((index, whole))
         return tuple(filled)
 
     def unit_of(self, own: Pass) -> SwitchUnit:
@@ -168,24 +169,6 @@ class Plan(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     def label(self, index: int) -> str:
         """What people call the pass: its name, else its number counted from 1."""
         return self.passes[index].name or f"Pass {index + 1}"
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """One thing wrong with a plan: where (``passes[1].switch_at``; empty for the whole) and what."""
-
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
-
-
-class PlanError(ValueError):
-    """A plan that is not run. ``problems`` says where and why; its text is fit for people."""
-
-    def __init__(self, *problems: Problem) -> None:
-        super().__init__("; ".join(map(str, problems)))
-        self.problems = problems
 
 
 def decode(source: object) -> Plan:
@@ -200,7 +183,7 @@ def decode(source: object) -> Plan:
         plan = msgspec.convert(raw, Plan)
         encode(plan)  # a text that cannot be written (a lone surrogate) would fail later, where nobody expects it
     except msgspec.ValidationError as error:
-        raise PlanError(_translate(str(error), raw)) from None
+        raise PlanError(explain(str(error), msgspec.inspect.type_info(Plan), raw)) from None
     except (UnicodeError, RecursionError, OverflowError) as error:
         raise PlanError(Problem("", f"not a plan: {error}")) from None
     problems = tuple(_rules(plan))
@@ -285,85 +268,3 @@ def _switch_at_rules(plan: Plan, place: str, own: Pass) -> Iterator[Problem]:
         yield Problem(f"{place}.switch_at", f"a switch pass needs it: {expected}")
     elif not 0 <= at <= highest or (unit is SwitchUnit.STEP and at % 1 != 0):
         yield Problem(f"{place}.switch_at", f"expected {expected}, got {at:g}")
-
-
-# --- msgspec's errors in our words ------------------------------------------------------------------------------------
-
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
-_FIELD = re.compile(r"field `(?P<name>.*)`", re.DOTALL)
-_TOKEN = re.compile(r"\[(?P<index>\d+)\]|(?P<name>[^.\[\]]+)")
-
-
-def _translate(text: str, raw: object) -> Problem:
-    """``Expected `float` <= 1.0 - at `$.passes[1].cfg_scale``` as place, what was expected and what was there."""
-    match = _AT.match(text)
-    assert match is not None, text
-    what, path = match["what"], match["path"] or ""
-    field = _FIELD.search(what)
-    if field is not None:
-        place = f"{path}.{field['name']}" if path else field["name"]
-        return Problem(place, "required" if "missing" in what else "unknown field")
-    declared: Any = msgspec.inspect.type_info(Plan)
-    value: Any = raw
-    for token in _TOKEN.finditer(path):
-        declared = _member(declared, token["name"])
-        try:
-            value = value[int(token["index"])] if token["index"] else value[token["name"]]
-        except (LookupError, TypeError):  # a key of the wrong type, say
-            return Problem(path, what[:1].lower() + what[1:])
-    return Problem(path, f"expected {_describe(declared)}, got {_show(value)}")
-
-
-def _member(declared: Any, name: str | None) -> Any:
-    """The declared type of a field or, without a name, of a list's items."""
-    for option in getattr(declared, "types", (declared,)):
-        option = _bare(option)
-        if name is None and hasattr(option, "item_type"):
-            return option.item_type
-        for field in getattr(option, "fields", ()):
-            if field.encode_name == name:
-                return field.type
-    return declared
-
-
-def _bare(declared: Any) -> Any:
-    return declared.type if isinstance(declared, msgspec.inspect.Metadata) else declared
-
-
-def _describe(declared: Any) -> str:
-    types = msgspec.inspect
-    match _bare(declared):
-        case types.UnionType(types=options):
-            described = [_describe(option) for option in options if not isinstance(option, types.NoneType)]
-            return " or ".join(described)
-        case types.FloatType(ge=low, le=high):
-            return f"a number{_between(low, high)}"
-        case types.IntType(ge=low, le=high):
-            return f"a whole number{_between(low, high)}"
-        case types.StrType(min_length=low, max_length=high):
-            longest = f" of at most {high} characters" if high else ""
-            return ("a text that is not empty" if low else "a text") + longest
-        case types.BoolType():
-            return "true or false"
-        case types.EnumType(cls=cls):
-            return "one of " + ", ".join(f'"{member.value}"' for member in cls)
-        case types.VarTupleType(min_length=low, max_length=high):
-            return f"a list of {low} to {high} passes"
-        case _:
-            return "an object"
-
-
-def _between(low: float | None, high: float | None) -> str:
-    if low is None and high is None:
-        return ""
-    return f" from {low:g} to {high:g}" if low is not None and high is not None else f" of at least {low:g}"
-
-
-def _show(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return f"{len(cast('Sequence[object]', value))} of them"
-    try:
-        shown = msgspec.json.encode(value).decode()
-    except Exception:  # whatever a foreign object does when it is looked at, the error must still be ours
-        return f"a {type(value).__name__}"
-    return shown if len(shown) <= 60 else shown[:57] + "..."

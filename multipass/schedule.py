@@ -57,10 +57,10 @@ def segments(plan: Plan, steps: SamplingSteps) -> tuple[Segment, ...]:
     problems = [
         Problem(
             f"passes[{index}].switch_at",
-            f"{plan.label(index)} would begin at step {start + 1}, before {plan.label(running[k][0])} at step {starts[k] + 1}",
+            f"{plan.label(index)} would begin at step {start + 1}, before {plan.label(ahead)} at step {start_ahead + 1}",
         )
-        for k, (start, (index, _)) in enumerate(zip(starts[1:], running[1:], strict=True))
-        if start < starts[k]
+        for (ahead, _), (index, _), start_ahead, start in zip(running, running[1:], starts, starts[1:], strict=False)
+        if start < start_ahead
     ]
     if problems:
         raise PlanError(*problems)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 
@@ -34,9 +36,9 @@ def test_segments_partition_the_steps(plan: Plan, steps: SamplingSteps) -> None:
     assert parts[0].first_step == 0
     assert parts[-1].end_step == steps.count
     assert all(part.first_step < part.end_step for part in parts)
-    assert all(before.end_step == after.first_step for before, after in zip(parts, parts[1:], strict=False))
+    assert all(before.end_step == after.first_step for before, after in pairwise(parts))
     assert [part.pass_index for part in parts] == sorted({part.pass_index for part in parts})
-    assert all(before.sigma_out == after.sigma_in for before, after in zip(parts, parts[1:], strict=False))
+    assert all(before.sigma_out == after.sigma_in for before, after in pairwise(parts))
 
 
 @given(plans(), sampling_steps())
@@ -49,22 +51,24 @@ def test_any_plan_partitions_or_is_refused_with_its_place(plan: Plan, steps: Sam
         assert sum(part.end_step - part.first_step for part in parts) == steps.count
 
 
+def reached(unit: SwitchUnit, at: float, step: int, steps: SamplingSteps) -> bool:
+    return {
+        SwitchUnit.STEPS: step / steps.count >= at,
+        SwitchUnit.TIMESTEP: (999 - steps.timesteps[step]) / 1000 >= at,
+        SwitchUnit.SIGMA: steps.sigmas[step] <= at,
+        SwitchUnit.STEP: step >= at,
+    }[unit]
+
+
 @given(ordered_plans(), sampling_steps())
 def test_a_pass_begins_at_the_first_step_that_reaches_its_point(plan: Plan, steps: SamplingSteps) -> None:
     parts = {part.pass_index: part for part in segments(plan, steps)}
     for index, own in plan.running[1:]:
-        if index not in parts:
-            continue
-        at, first = own.switch_at, parts[index].first_step
-        assert at is not None
-        reached = {
-            SwitchUnit.STEPS: lambda i: i / steps.count >= at,
-            SwitchUnit.TIMESTEP: lambda i: (999 - steps.timesteps[i]) / 1000 >= at,
-            SwitchUnit.SIGMA: lambda i: steps.sigmas[i] <= at,
-            SwitchUnit.STEP: lambda i: i >= at,
-        }[plan.unit_of(own)]
-        assert reached(first)
-        assert first == 0 or not reached(first - 1)
+        if index in parts:
+            assert own.switch_at is not None
+            unit, first = plan.unit_of(own), parts[index].first_step
+            assert reached(unit, own.switch_at, first, steps)
+            assert first == 0 or not reached(unit, own.switch_at, first - 1, steps)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""What is wrong with a plan, where, and in words that people read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing wrong with a plan: where (``passes[1].switch_at``; empty for the whole) and what."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class PlanError(ValueError):
+    """A plan that is not run. ``problems`` says where and why; its text is fit for people."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems
+
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+_FIELD = re.compile(r"field `(?P<name>.*)`", re.DOTALL)
+_TOKEN = re.compile(r"\[(?P<index>\d+)\]|(?P<name>[^.\[\]]+)")
+
+
+def _translate(text: str, raw: object) -> Problem:
+    """``Expected `float` <= 1.0 - at `$.passes[1].cfg_scale``` as place, what was expected and what was there."""
+    match = _AT.match(text)
+    assert match is not None, text
+    what, path = match["what"], match["path"] or ""
+    field = _FIELD.search(what)
+    if field is not None:
+        place = f"{path}.{field['name']}" if path else field["name"]
+        return Problem(place, "required" if "missing" in what else "unknown field")
+    value: Any = raw
+    for token in _TOKEN.finditer(path):
+        declared = _member(declared, token["name"])
+        try:
+            value = value[int(token["index"])] if token["index"] else value[token["name"]]
+        except (LookupError, TypeError):  # a key of the wrong type, say
+            return Problem(path, what[:1].lower() + what[1:])
+    return Problem(path, f"expected {_describe(declared)}, got {_show(value)}")
+
+
+def _member(declared: Any, name: str | None) -> Any:
+    """The declared type of a field or, without a name, of a list's items."""
+    for option in map(_bare, getattr(declared, "types", (declared,))):
+        if name is None and hasattr(option, "item_type"):
+            return option.item_type
+        for field in getattr(option, "fields", ()):
+            if field.encode_name == name:
+                return field.type
+    return declared
+
+
+def _bare(declared: Any) -> Any:
+    return declared.type if isinstance(declared, msgspec.inspect.Metadata) else declared
+
+
+def _describe(declared: Any) -> str:  # noqa: PLR0911 - one answer for each type
+    types = msgspec.inspect
+    match _bare(declared):
+        case types.UnionType(types=options):
+            described = [_describe(option) for option in options if not isinstance(option, types.NoneType)]
+            return " or ".join(described)
+        case types.FloatType(ge=low, le=high):
+            return f"a number{_between(low, high)}"
+        case types.IntType(ge=low, le=high):
+            return f"a whole number{_between(low, high)}"
+        case types.StrType(min_length=low, max_length=high):
+            longest = f" of at most {high} characters" if high else ""
+            return ("a text that is not empty" if low else "a text") + longest
+        case types.BoolType():
+            return "true or false"
+        case types.EnumType(cls=cls):
+            return "one of " + ", ".join(f'"{member.value}"' for member in cls)
+        case types.VarTupleType(min_length=low, max_length=high):
+            return f"a list of {low} to {high} passes"
+        case _:
+            return "an object"
+
+
+def _between(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return ""
+    return f" from {low:g} to {high:g}" if low is not None and high is not None else f" of at least {low:g}"
+
+
+def _show(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"{len(cast('Sequence[object]', value))} of them"
+    try:
+        shown = msgspec.json.encode(value).decode()
+    except Exception:  # noqa: BLE001 - whatever a foreign object does when it is looked at, the error must still be ours
+        return f"a {type(value).__name__}"
+    return shown if len(shown) <= 60 else shown[:57] + "..."
