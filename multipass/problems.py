@@ -32,8 +32,13 @@ _FIELD = re.compile(r"field `(?P<name>.*)`", re.DOTALL)
 _TOKEN = re.compile(r"\[(?P<index>\d+)\]|(?P<name>[^.\[\]]+)")
 
 
-def _translate(text: str, raw: object) -> Problem:
-    """``Expected `float` <= 1.0 - at `$.passes[1].cfg_scale``` as place, what was expected and what was there."""
+def explain(text: str, declared: Any, raw: object) -> Problem:
+    """The place, what was expected and what was there, from msgspec's ``Expected `int` - at `$.passes[1].steps```.
+
+    Args:
+        declared: the type that was expected of the whole, from ``msgspec.inspect.type_info``.
+        raw: what was read.
+    """
     match = _AT.match(text)
     assert match is not None, text
     what, path = match["what"], match["path"] or ""

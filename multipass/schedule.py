@@ -57,7 +57,8 @@ def segments(plan: Plan, steps: SamplingSteps) -> tuple[Segment, ...]:
     problems = [
         Problem(
             f"passes[{index}].switch_at",
-            f"{plan.label(index)} would begin at step {start + 1}, before {plan.label(ahead)} at step {start_ahead + 1}",
+            f"{plan.label(index)} would begin at step {start + 1}, "
+            f"before {plan.label(ahead)} at step {start_ahead + 1}",
         )
         for (ahead, _), (index, _), start_ahead, start in zip(running, running[1:], starts, starts[1:], strict=False)
         if start < start_ahead
