@@ -15,10 +15,13 @@ class SamplingSteps(msgspec.Struct, frozen=True):
     Attributes:
         sigmas: the noise level at the start of each step and, last, where the final step ends; one more than steps.
         timesteps: the training timestep (0..999, 999 = most noise) nearest to each step's start; one per step.
+        asked: what a fraction of the steps is a fraction of, where that is not their count: some samplers run a few
+            more or less than they were asked for, and the webui's own fractions are of what it asked.
     """
 
     sigmas: tuple[float, ...]
     timesteps: tuple[float, ...]
+    asked: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.sigmas) != len(self.timesteps) + 1 or not self.timesteps:
@@ -80,7 +83,7 @@ def _first_step(unit: SwitchUnit, own: Pass, steps: SamplingSteps) -> int:
     count = steps.count
     match unit:
         case SwitchUnit.STEPS:
-            reached = (i / count >= at for i in range(count))
+            reached = (i / (steps.asked or count) >= at for i in range(count))
         case SwitchUnit.TIMESTEP:
             # the webui's Refiner: modules/sd_samplers_common.py, apply_refiner
             done = (TRAINING_TIMESTEPS - 1 - t for t in steps.timesteps)
@@ -101,3 +104,14 @@ def span(part: Segment) -> str:
     """A segment's steps for people, counted from 1: ``13-20``, or ``7`` for one step."""
     first, last = part.first_step + 1, part.end_step
     return f"{first}" if first == last else f"{first}-{last}"
+
+
+def starts_with(plan: Plan) -> int:
+    """The index of the pass that holds at the first step, as far as that is certain for every sampler: a fraction or
+    a number of steps of 0 is. (Whether a sigma is reached at once depends on the sampler.)"""
+    first, *others = plan.running
+    for index, own in others:
+        if plan.unit_of(own) is SwitchUnit.SIGMA or own.switch_at != 0:
+            break
+        first = (index, own)
+    return first[0]

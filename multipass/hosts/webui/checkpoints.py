@@ -1,0 +1,74 @@
+"""A checkpoint by the name a person wrote, as the webui lists it; never a guess, never a fallback."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from modules import sd_models
+
+from multipass.plan import Plan
+from multipass.problems import PlanError, Problem
+
+_HASHED = re.compile(r"^(?P<name>.*\S)\s*\[(?P<hash>[0-9a-fA-F]{8,64})\]$", re.DOTALL)
+
+
+def resolve_all(plan: Plan) -> dict[int, Any]:
+    """The host's ``CheckpointInfo`` of every running pass, by index; passes that leave it to the request are absent.
+
+    Raises:
+        PlanError: for every name that is not exactly one the webui lists, with its place.
+    """
+    found: dict[int, Any] = {}
+    problems: list[Problem] = []
+    for index, own in plan.running:
+        if own.checkpoint is None:
+            continue
+        try:
+            found[index] = resolve(own.checkpoint)
+        except LookupError as error:
+            if plan.passes[index].checkpoint is not None:  # an inherited name is told once, where it was written
+                problems.append(Problem(f"passes[{index}].checkpoint", str(error.args[0])))
+    if problems:
+        raise PlanError(*problems)
+    return found
+
+
+def resolve(name: str) -> Any:
+    """The ``CheckpointInfo`` for a title, short title, file name or hash; of ``name [hash]`` the hash decides.
+
+    Raises:
+        LookupError: with the reason, fit for people.
+    """
+    exact = sd_models.checkpoint_aliases.get(name)
+    if exact is not None:
+        return exact
+    hashed = _HASHED.match(name)
+    if hashed is None:
+        raise LookupError(f'the webui lists no checkpoint "{name}"{_hint(name)}')
+    wanted = hashed["hash"].lower()
+    by_hash = sd_models.checkpoint_aliases.get(wanted)
+    if by_hash is not None:
+        return by_hash
+    by_name = sd_models.checkpoint_aliases.get(hashed["name"])
+    if by_name is None:
+        raise LookupError(f'the webui lists no checkpoint "{name}", by name or by hash{_hint(hashed["name"])}')
+    # listed, but the host has not hashed the file yet
+    if by_name.calculate_shorthash() is None or not by_name.sha256.startswith(wanted):
+        raise LookupError(f'"{hashed["name"]}" is there, but as [{by_name.shorthash}] and not as [{wanted}]')
+    return by_name
+
+
+def title(info: Any) -> str:
+    """``name [hash]``; hashes the file if nobody has yet (the host keeps the result)."""
+    info.calculate_shorthash()
+    return info.short_title
+
+
+def _hint(name: str) -> str:
+    names = [info.name_for_extra for info in sd_models.checkpoints_list.values()]
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; it lists {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "; it lists none"

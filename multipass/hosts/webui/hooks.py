@@ -1,0 +1,76 @@
+"""Every place where the host is changed, each as something that puts it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fastapi import HTTPException
+from modules import sd_samplers_common
+
+_ABSENT = object()
+
+
+@contextmanager
+def replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Set attributes for a while; afterwards they are what they were, or absent again, whatever happened."""
+    before = {name: vars(owner).get(name, _ABSENT) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(owner, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            if value is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, value)
+
+
+@contextmanager
+def before_each_evaluation(p: Any, ask: Callable[..., bool]) -> Iterator[None]:
+    """While this lasts, the host calls ``ask(denoiser, ...)`` before each evaluation of the denoiser for ``p``.
+
+    The seam is ``sd_samplers_common.apply_refiner``, which ``CFGDenoiser.forward`` looks up on the module at every
+    evaluation, in AUTOMATIC1111 and in the Forge family alike; on True it reads the conditioning again. Another
+    request that samples meanwhile gets the host's own function.
+    """
+    original = sd_samplers_common.apply_refiner
+
+    def apply_refiner(denoiser: Any, *args: Any, **kwargs: Any) -> bool:
+        if denoiser.p is not p:
+            return original(denoiser, *args, **kwargs)
+        return ask(denoiser, *args, **kwargs)
+
+    with replaced(sd_samplers_common, apply_refiner=apply_refiner):
+        yield
+
+
+class Refused(HTTPException):
+    """A request that is not rendered. The webui's API answers 422 with the reason, its UI shows the text."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(status_code=422, detail=reason)
+
+    def __str__(self) -> str:
+        return str(self.detail)
+
+
+class _RefusedSettings(dict[str, Any]):
+    """Stands in for ``p.override_settings``, the first thing ``process_images`` reads after ``before_process``."""
+
+    def __init__(self, content: dict[str, Any], reason: Exception) -> None:
+        super().__init__(content)
+        self._reason = reason
+
+    def keys(self) -> Any:
+        raise self._reason
+
+
+def refuse(p: Any, reason: Exception) -> None:
+    """From ``before_process``: make the host raise ``reason`` before it loads, changes or renders anything.
+
+    An exception raised by a script's hook would be printed, and the picture rendered without the script.
+    """
+    p.override_settings = _RefusedSettings(p.override_settings, reason)

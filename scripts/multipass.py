@@ -1,0 +1,30 @@
+"""The entry that the webui loads."""
+
+from modules import scripts
+
+from multipass.hosts.webui import script, ui
+
+
+class Multipass(scripts.Script):
+    """One picture, several checkpoints. Its two arguments are `enabled` and `plan`, and stay so."""
+
+    def title(self):
+        return "Multipass"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img):
+        panel = ui.build("img2img" if is_img2img else "txt2img")
+        self.infotext_fields = panel.infotext_fields
+        self.paste_field_names = panel.paste_field_names
+        return [panel.enabled, panel.plan]
+
+    def before_process(self, p, *args):
+        script.before_process(p, *args)
+
+    def process(self, p, *args):
+        script.process(p)
+
+    def before_process_batch(self, p, *args, **kwargs):
+        script.before_process_batch(p)

@@ -1,0 +1,40 @@
+"""Small checkpoints for the host: the demo pair, and random ones of the same shapes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+DEMO = Path(__file__).parents[2] / "multipass/hosts/standalone/demo/checkpoints"
+
+
+def random_like(source: Path, target: Path, seed: int) -> None:
+    """The source with noise on its UNet: another model, that nobody trained."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, tensor in load_file(source).items():
+        if not name.startswith("model.diffusion_model."):
+            tensors[name] = tensor
+            continue
+        whole = tensor.float()
+        noise = torch.randn(whole.shape, generator=generator)
+        tensors[name] = (whole + 0.2 * whole.abs().mean() * noise).to(tensor.dtype)
+    save_file(tensors, target)
+
+
+def make(folder: Path) -> Path:
+    """Fill ``folder`` with soft, ink and two random checkpoints; returns the config file they share.
+
+    One shared file and none beside the checkpoints: with a file each, the host would build a new module each time.
+    """
+    folder.mkdir(parents=True)
+    for name in ("soft", "ink"):
+        shutil.copy(DEMO / f"{name}.safetensors", folder)
+    for seed, name in enumerate(("noise1", "noise2")):
+        random_like(DEMO / "soft.safetensors", folder / f"{name}.safetensors", seed)
+    config = folder.parent / "demo.yaml"
+    config.write_text((DEMO / "demo.yaml").read_text().replace("version: clip", f"version: {DEMO / 'clip'}"))
+    return config

@@ -1,0 +1,70 @@
+"""The host that the tests in this folder share."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.webui import checkpoints
+from tests.webui.host import ROOT, Install, Webui, find_install, running
+
+PROBE = Path(__file__).parent / "probe"
+# the host forgets to put back overridden options that are not in its config.json: let them be there
+KNOWN_OPTIONS = {
+    "sd_model_checkpoint": "soft",
+    "refiner_switch_by_sample_steps": False,
+    "hires_fix_refiner_pass": "second pass",
+    "samples_save": False,
+    "live_previews_enable": False,
+}
+
+
+@pytest.fixture(scope="session")
+def install() -> Install:
+    found = find_install()
+    if found is None:
+        pytest.skip("no webui: set WEBUI_DIR (and WEBUI_PYTHON) to run these tests inside the real one")
+    return found
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The checkpoints' folder and their config file."""
+    folder = tmp_path_factory.mktemp("models") / "checkpoints"
+    return folder, checkpoints.make(folder)
+
+
+@pytest.fixture(scope="session")
+def webui(install: Install, models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
+    """With the extension."""
+    folder, config = models
+    data = tmp_path_factory.mktemp("webui") / "data"
+    with running(install, data, folder, config, [ROOT, PROBE]) as host:
+        host.set_options(**KNOWN_OPTIONS)
+        yield host
+
+
+@pytest.fixture(scope="session")
+def plain_webui(
+    install: Install, models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Webui]:
+    """The same without the extension."""
+    folder, config = models
+    data = tmp_path_factory.mktemp("plain") / "data"
+    with running(install, data, folder, config, [PROBE]) as host:
+        host.set_options(**KNOWN_OPTIONS)
+        yield host
+
+
+@pytest.fixture(scope="session")
+def picture() -> str:
+    """Something to start img2img from, as the API takes it."""
+    image = Image.radial_gradient("L").resize((128, 64)).convert("RGB")
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return base64.b64encode(data.getvalue()).decode()

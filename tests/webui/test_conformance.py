@@ -1,0 +1,353 @@
+"""What must hold on the real host. Equality means bit-identical latents and pixels; C-numbers are the contract's."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import pytest
+
+from tests.webui.host import Answer, Webui
+
+STEPS = 10
+REQUEST: dict[str, Any] = {
+    "prompt": "a red apple",
+    "negative_prompt": "a bus",
+    "seed": 7,
+    "steps": STEPS,
+    "width": 128,
+    "height": 64,
+    "cfg_scale": 4,
+    "sampler_name": "Euler",
+}
+SAMPLERS = [
+    {"sampler_name": "Euler"},
+    {"sampler_name": "Euler a"},
+    {"sampler_name": "DPM++ 2M", "scheduler": "Karras"},
+    {"sampler_name": "DDIM"},
+]
+SECOND_ORDER = [
+    {"sampler_name": "Heun"},
+    {"sampler_name": "DPM++ SDE", "scheduler": "Karras"},
+    {"sampler_name": "DPM2 a"},
+]
+
+
+def sampler_id(sampler: dict[str, str]) -> str:
+    return " ".join(sampler.values())
+
+
+def plan(*passes: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"version": 1, "passes": list(passes), **more}
+
+
+def a_then_b(switch_at: float, unit: str = "steps", **second: Any) -> dict[str, Any]:
+    own = {"checkpoint": "ink", "switch_at": switch_at, **second}
+    return plan({"checkpoint": "soft"}, own, switch_unit=unit)
+
+
+def alone(webui: Webui, checkpoint: str, **request: Any) -> Answer:
+    return webui.generate(**{**REQUEST, **request, "override_settings": {"sd_model_checkpoint": checkpoint}})
+
+
+def runs(answer: Answer) -> list[tuple[str, int]]:
+    """Which checkpoint answered how many evaluations, in order."""
+    return [(name, len(list(group))) for name, group in groupby(answer.evaluations)]
+
+
+@pytest.fixture
+def unchanged(webui: Webui) -> Iterator[None]:
+    """Whatever the test does, the host must be afterwards as it was before (C15)."""
+    webui.generate(**REQUEST)
+    before = webui.circumstances()
+    yield
+    after = webui.circumstances()
+    assert after["checkpoint"] == before["checkpoint"] == "soft"
+    assert after == before
+
+
+# --- the same as the host ------------------------------------------------------------------------------------------
+
+
+def test_c1_off_is_as_without_the_extension(webui: Webui, plain_webui: Webui) -> None:
+    assert webui.generate(**REQUEST).same_picture(plain_webui.generate(**REQUEST))
+    with_us, without = webui.circumstances(), plain_webui.circumstances()
+    for told in ("functions", "options", "checkpoint"):
+        assert with_us[told] == without[told]
+    config, plain_config = json.loads(with_us["config.json"]), json.loads(without["config.json"])
+    assert config == plain_config
+
+
+@pytest.mark.parametrize("args", [[False, a_then_b(0.5)], [False], [True, ""], [None], [True]], ids=repr)
+def test_c1_false_or_no_plan_is_off(webui: Webui, args: list[Any]) -> None:
+    off = webui.generate(plan=args, **REQUEST)
+    assert off.same_picture(webui.generate(**REQUEST))
+    assert "Multipass" not in off.infotexts[0]
+
+
+def test_c2_one_pass_without_overrides_is_no_plan(webui: Webui) -> None:
+    assert webui.generate_unchanged(plan=plan({}), **REQUEST).same_picture(webui.generate(**REQUEST))
+
+
+@pytest.mark.parametrize("at", [0.25, 0.5, 0.8])
+@pytest.mark.parametrize("unit", ["timestep", "steps"])
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=sampler_id)
+def test_c3_two_passes_are_the_builtin_refiner(webui: Webui, sampler: dict[str, str], unit: str, at: float) -> None:
+    request = {**REQUEST, **sampler}
+    ours = webui.generate_unchanged(plan=a_then_b(at, unit), **request)
+    by_steps = {"override_settings": {"refiner_switch_by_sample_steps": unit == "steps"}}
+    refiner = webui.generate(refiner_checkpoint="ink", refiner_switch_at=at, **by_steps, **request)
+    assert ours.evaluations == refiner.evaluations
+    assert ours.same_picture(refiner)
+    assert len(set(ours.evaluations)) == 2
+
+
+def test_c3_ddim_with_steps_that_do_not_divide_a_thousand(webui: Webui) -> None:
+    """The host runs 62 steps when asked for 60 (and 9 when asked for 10); its fractions are of what it was asked."""
+    request = {**REQUEST, "sampler_name": "DDIM", "steps": 60}
+    ours = webui.generate_unchanged(plan=a_then_b(0.5), **request)
+    by_steps = {"override_settings": {"refiner_switch_by_sample_steps": True}}
+    refiner = webui.generate(refiner_checkpoint="ink", refiner_switch_at=0.5, **by_steps, **request)
+    assert len(ours.evaluations) == 62
+    assert ours.same_picture(refiner)
+
+
+@pytest.mark.parametrize("sampler", SECOND_ORDER, ids=sampler_id)
+def test_c3_at_step_boundaries_of_second_order_samplers(webui: Webui, sampler: dict[str, str]) -> None:
+    request = {**REQUEST, **sampler}
+    ours = webui.generate_unchanged(plan=a_then_b(0.5), **request)
+    by_steps = {"override_settings": {"refiner_switch_by_sample_steps": True}}
+    refiner = webui.generate(refiner_checkpoint="ink", refiner_switch_at=0.5, **by_steps, **request)
+    assert runs(ours)[0] == ("soft", STEPS)
+    assert ours.same_picture(refiner)
+
+
+@pytest.mark.parametrize("unit", ["timestep", "steps"])
+def test_c3_with_hires_fix(webui: Webui, unit: str) -> None:
+    """The Refiner's "first pass" option; both name the hires checkpoint, because what they mean without one differs."""
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "hr_second_pass_steps": 4}
+    request = {**REQUEST, **hires, "denoising_strength": 0.6, "hr_checkpoint_name": "noise1"}
+    ours = webui.generate_unchanged(plan=a_then_b(0.5, unit), **request)
+    settings = {"refiner_switch_by_sample_steps": unit == "steps", "hires_fix_refiner_pass": "first pass"}
+    refiner = webui.generate(refiner_checkpoint="ink", refiner_switch_at=0.5, override_settings=settings, **request)
+    assert [name for name, _ in runs(ours)] == ["soft", "ink", "noise1"]
+    assert ours.same_picture(refiner)
+
+
+def test_hires_without_a_checkpoint_of_its_own_stays_on_the_last_pass(webui: Webui) -> None:
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "hr_second_pass_steps": 4}
+    request = {**REQUEST, **hires, "denoising_strength": 0.6}
+    chosen = webui.generate(plan=a_then_b(0.5), hr_checkpoint_name="ink", **request)
+    inherited = webui.generate_unchanged(plan=a_then_b(0.5), **request)
+    assert inherited.same_picture(chosen)
+    with_text = webui.generate(plan=a_then_b(0.5, prompt="a rocket"), **request)
+    asked = webui.generate(plan=a_then_b(0.5, prompt="a rocket"), hr_prompt="a rocket", **request)
+    assert with_text.same_picture(asked)
+    assert not with_text.same_picture(inherited)
+
+
+@pytest.mark.parametrize("kind", ["txt2img", "img2img"])
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=sampler_id)
+def test_c5_the_same_checkpoint_in_every_pass_is_that_checkpoint(
+    webui: Webui, picture: str, sampler: dict[str, str], kind: str
+) -> None:
+    request = {**REQUEST, **sampler}
+    if kind == "img2img":
+        request |= {"init_images": [picture], "denoising_strength": 0.7}
+    same = plan({}, {"switch_at": 0.3}, {"switch_at": 0.6, "checkpoint": "soft"})
+    ours = webui.generate_unchanged(kind, plan=same, **request)
+    assert ours.same_picture(webui.generate(kind, **request))
+
+
+@pytest.mark.parametrize("unit", ["steps", "timestep", "step"])
+def test_c7_from_the_start_is_b_alone_and_at_the_end_a_alone(webui: Webui, unit: str) -> None:
+    end = STEPS if unit == "step" else 1
+    only_b = webui.generate_unchanged(plan=a_then_b(0, unit), **REQUEST)
+    assert runs(only_b) == [("ink", STEPS)]
+    assert only_b.same_picture(alone(webui, "ink"))
+    only_a = webui.generate_unchanged(plan=a_then_b(end, unit), **REQUEST)
+    assert runs(only_a) == [("soft", STEPS)]
+    assert only_a.same_picture(alone(webui, "soft"))
+
+
+def test_c7_a_sigma_above_the_first_is_b_alone(webui: Webui) -> None:
+    assert webui.generate_unchanged(plan=a_then_b(1000, "sigma"), **REQUEST).same_picture(alone(webui, "ink"))
+
+
+def test_c7_in_img2img_b_encodes_the_picture(webui: Webui, picture: str) -> None:
+    request = {**REQUEST, "init_images": [picture], "denoising_strength": 0.7}
+    ours = webui.generate_unchanged("img2img", plan=a_then_b(0), **request)
+    settings = {"override_settings": {"sd_model_checkpoint": "ink"}}
+    assert ours.same_picture(webui.generate("img2img", **request, **settings))
+
+
+# --- right ---------------------------------------------------------------------------------------------------------
+
+
+def test_c9_there_and_back_repeats_and_leaves_a_as_it_was(webui: Webui) -> None:
+    plain = webui.generate(**REQUEST)
+    later = (("ink", 2), ("soft", 5), ("noise1", 7))
+    there_and_back = plan({}, *({"checkpoint": name, "switch_at": at} for name, at in later), switch_unit="step")
+    first = webui.generate_unchanged(plan=there_and_back, **REQUEST)
+    assert runs(first) == [("soft", 2), ("ink", 3), ("soft", 2), ("noise1", 3)]
+    assert webui.generate(plan=there_and_back, **REQUEST).same_picture(first)
+    assert webui.generate(**REQUEST).same_picture(plain)
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS, *SECOND_ORDER], ids=sampler_id)
+def test_c8_the_steps_that_ran_are_the_steps_that_are_told(webui: Webui, sampler: dict[str, str]) -> None:
+    later = (("b", "ink", 0.3), ("c", "noise1", 0.7))
+    three = plan({"name": "a"}, *({"name": name, "checkpoint": own, "switch_at": at} for name, own, at in later))
+    ours = webui.generate_unchanged(plan=three, **{**REQUEST, **sampler})
+    per_step = 2 if sampler in SECOND_ORDER else 1
+    assert [count for _, count in runs(ours)][:2] == [3 * per_step, 4 * per_step]
+    told = re.search(r'Multipass passes: "?([^"]*?)"?, Multipass:', ours.infotexts[0])
+    assert told is not None
+    last = 9 if sampler["sampler_name"] == "DDIM" else 10  # the host's DDIM runs one less than asked
+    assert re.fullmatch(rf"a soft \[\w+\] 1-3; b ink \[\w+\] 4-7; c noise1 \[\w+\] 8-{last}", told[1])
+    assert len(ours.evaluations) == last * per_step - (sampler in SECOND_ORDER)
+
+
+def test_c4_a_pass_holds_its_texts_from_its_first_step(webui: Webui) -> None:
+    """The host's prompt editing acts one evaluation later than its Refiner: [a:b:k-1] for a boundary at step k."""
+    texts = {"prompt": "a rocket", "negative_prompt": "an owl"}
+    ours = webui.generate_unchanged(plan=a_then_b(5, "step", **texts), **REQUEST)
+    edited = {"prompt": "[a red apple:a rocket:4]", "negative_prompt": "[a bus:an owl:4]"}
+    by_steps = {"override_settings": {"refiner_switch_by_sample_steps": True}}
+    refiner = webui.generate(refiner_checkpoint="ink", refiner_switch_at=0.5, **by_steps, **{**REQUEST, **edited})
+    assert ours.same_picture(refiner)
+    assert not ours.same_picture(webui.generate(plan=a_then_b(5, "step"), **REQUEST))
+
+
+def test_the_first_pass_has_its_own_texts_and_the_picture_tells_the_requests(webui: Webui) -> None:
+    own = plan({"prompt": "a rocket", "negative_prompt": ""}, common={"prompt": "blue", "negative_prompt": ""})
+    ours = webui.generate_unchanged(plan=own, **REQUEST)
+    asked = webui.generate(**{**REQUEST, "prompt": "a rocket, blue", "negative_prompt": ""})
+    assert ours.same_picture(asked)
+    assert ours.infotexts[0].startswith("a red apple\nNegative prompt: a bus\n")
+
+
+def test_c12_each_picture_of_three_is_that_seed_alone(webui: Webui) -> None:
+    three = webui.generate_unchanged(plan=a_then_b(0.5), n_iter=3, **REQUEST)
+    singles = [webui.generate(plan=a_then_b(0.5), **{**REQUEST, "seed": 7 + i}) for i in range(3)]
+    assert three.latents == tuple(latent for one in singles for latent in one.latents)
+    assert three.pixels[-3:] == tuple(one.pixels[0] for one in singles)
+
+
+def test_c13_the_plan_in_the_picture_renders_the_picture_again(webui: Webui) -> None:
+    text = 'two, "quoted": words\nand a line'
+    ours = webui.generate_unchanged(
+        plan=a_then_b(0.5, name="ink, please", prompt=text, prompt_mode="append"), **REQUEST
+    )
+    quoted = re.search(r'Multipass: ("(?:\\.|[^\\"])+")', ours.infotexts[0])
+    assert quoted is not None
+    again = webui.generate(plan=json.loads(quoted[1]), **REQUEST)
+    assert again.same_picture(ours)
+    told = json.loads(json.loads(quoted[1]))
+    assert [own["checkpoint"].split(" [")[0] for own in told["passes"]] == ["soft", "ink"]
+    assert webui.generate(infotext=ours.infotexts[0]).same_picture(ours)
+
+
+# --- restored ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [1, 5, 6, 9])
+@pytest.mark.parametrize("kind", ["raise", "interrupt", "skip"])
+def test_c15_whatever_stops_a_picture_the_host_is_as_before(webui: Webui, unchanged: None, kind: str, at: int) -> None:
+    plain = webui.generate(**REQUEST)
+    webui.arm(kind=kind, at=at)
+    answer = webui.try_generate(plan=a_then_b(0.5), **REQUEST)
+    evaluations = webui.state()["evaluations"]
+    if kind == "raise":
+        assert answer.status_code == 500
+        assert "injected" in answer.text
+    else:
+        assert answer.status_code == 200
+        assert answer.json()["images"], "what was rendered so far is kept"
+    assert evaluations == ["soft"] * min(at, 5) + ["ink"] * max(0, at - 5)
+    assert webui.generate(**REQUEST).same_picture(plain)
+
+
+def test_c15_a_checkpoint_that_cannot_be_read(webui: Webui, unchanged: None) -> None:
+    plain = webui.generate(**REQUEST)
+    webui.arm(kind="load", at="noise2")
+    broken = plan({}, {"checkpoint": "noise2", "switch_at": 0.5})
+    answer = webui.try_generate(plan=broken, **REQUEST)
+    assert answer.status_code == 500
+    assert "cannot read" in answer.text
+    assert webui.state()["evaluations"] == ["soft"] * 5
+    assert webui.generate(**REQUEST).same_picture(plain)
+
+
+def test_c15_the_checkpoint_of_the_header_is_back_after_a_plan_without_it(webui: Webui) -> None:
+    webui.generate_unchanged(plan=plan({"checkpoint": "noise1"}, {"checkpoint": "ink", "switch_at": 0.5}), **REQUEST)
+
+
+# --- refused -------------------------------------------------------------------------------------------------------
+
+REFUSED = [
+    ("{", "not JSON"),
+    ({"version": 1}, "passes: required"),
+    (a_then_b(1.5), "passes[1].switch_at: expected a number from 0 to 1, got 1.5"),
+    (plan({}, {"switch_at": 0.5, "checkpont": "x"}), "passes[1].checkpont: unknown field"),
+    (plan(*[{}] * 17), "passes: expected a list of 1 to 16 passes, got 17 of them"),
+    (plan({"checkpoint": "sof"}), 'passes[0].checkpoint: the webui lists no checkpoint "sof"; did you mean "soft"?'),
+    (plan({"checkpoint": "soft [0123456789]"}), 'passes[0].checkpoint: "soft" is there, but as ['),
+    (plan({}, {"switch_at": 0.8}, {"switch_at": 0.2}), "passes[2].switch_at: Pass 3 would begin at step 3"),
+    (plan({}, {"kind": "refine"}), "passes[1].kind: refine passes are not there yet"),
+    (plan({"clip_skip": 2}), "passes[0].clip_skip: not there yet in the webui"),
+]
+
+
+@pytest.mark.parametrize(("refused", "reason"), REFUSED, ids=[reason[:40] for _, reason in REFUSED])
+def test_c24_refused_with_the_reason_before_anything_happens(
+    webui: Webui, unchanged: None, refused: Any, reason: str
+) -> None:
+    webui.arm()
+    answer = webui.try_generate(
+        plan=refused, **REQUEST, override_settings={"sd_model_checkpoint": "noise2", "CLIP_stop_at_last_layers": 2}
+    )
+    assert answer.status_code == 422
+    assert reason in answer.json()["detail"]
+    state = webui.state()
+    assert state["evaluations"] == state["loads"] == []
+
+
+def test_c24_the_builtin_refiner_at_the_same_time(webui: Webui, unchanged: None) -> None:
+    answer = webui.try_generate(plan=a_then_b(0.5), refiner_checkpoint="ink", refiner_switch_at=0.5, **REQUEST)
+    assert answer.status_code == 422
+    assert "turn it off" in answer.json()["detail"]
+
+
+def test_c24_a_sampler_without_visible_boundaries(webui: Webui) -> None:
+    answer = webui.try_generate(plan=a_then_b(0.5), **{**REQUEST, "sampler_name": "DPM adaptive"})
+    assert answer.status_code == 422
+    assert "no step boundary is visible" in answer.json()["detail"]
+
+
+# --- the API -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "args", [[a_then_b(0.5)], [True, a_then_b(0.5)], [json.dumps(a_then_b(0.5))], [True, json.dumps(a_then_b(0.5))]]
+)
+def test_the_forms_in_which_a_plan_may_be_sent(webui: Webui, args: list[Any]) -> None:
+    assert runs(webui.generate(plan=args, **REQUEST)) == [("soft", 5), ("ink", 5)]
+
+
+def test_the_script_is_listed_with_its_two_arguments(webui: Webui) -> None:
+    listed = [script for script in webui.get("/sdapi/v1/script-info") if script["name"] == "multipass"]
+    assert [script["is_img2img"] for script in listed] == [False, True]
+    assert all(len(script["args"]) == 2 for script in listed)
+
+
+@pytest.mark.parametrize("suffix", ["", ".safetensors", " [hash]", "hash", "sha256"])
+def test_the_names_a_checkpoint_may_have(webui: Webui, suffix: str) -> None:
+    webui.generate(plan=a_then_b(0.5), **REQUEST)  # hashed by now
+    listed = next(model for model in webui.get("/sdapi/v1/sd-models") if model["model_name"] == "ink")
+    names = {" [hash]": f"renamed [{listed['hash']}]", "hash": listed["hash"], "sha256": listed["sha256"]}
+    name = names.get(suffix, f"ink{suffix}")
+    assert runs(webui.generate(plan=plan({}, {"checkpoint": name, "switch_at": 0.5}), **REQUEST))[1] == ("ink", 5)
