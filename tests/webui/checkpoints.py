@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 DEMO = Path(__file__).parents[2] / "multipass/hosts/standalone/demo/checkpoints"
@@ -38,3 +40,21 @@ def make(folder: Path) -> Path:
     config = folder.parent / "demo.yaml"
     config.write_text((DEMO / "demo.yaml").read_text().replace("version: clip", f"version: {DEMO / 'clip'}"))
     return config
+
+
+def forge_configs(forge: Path, config: Path) -> Path:
+    """The folder of configs from which Forge builds a checkpoint: its own for SD1.5, in the demo pair's sizes."""
+    target = config.parent / "forge"
+    shutil.copytree(forge / "backend/huggingface/runwayml/stable-diffusion-v1-5", target)
+    sizes = yaml.safe_load(config.read_text())["model"]["params"]["first_stage_config"]["params"]["ddconfig"]
+    vae = json.loads((target / "vae/config.json").read_text())
+    vae |= {
+        "block_out_channels": [sizes["ch"] * factor for factor in sizes["ch_mult"]],
+        "layers_per_block": sizes["num_res_blocks"],
+    }
+    (target / "vae/config.json").write_text(json.dumps(vae))
+    shutil.copy(DEMO / "clip/config.json", target / "text_encoder/config.json")
+    for file in (DEMO / "clip").glob("*"):
+        if file.name != "config.json":
+            shutil.copy(file, target / "tokenizer" / file.name)
+    return target

@@ -33,10 +33,13 @@ def install() -> Install:
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def models(install: Install, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The checkpoints' folder and their config file."""
     folder = tmp_path_factory.mktemp("models") / "checkpoints"
-    return folder, checkpoints.make(folder)
+    config = checkpoints.make(folder)
+    if install.is_forge:
+        checkpoints.forge_configs(install.folder, config)
+    return folder, config
 
 
 @pytest.fixture(scope="session")

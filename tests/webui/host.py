@@ -49,7 +49,8 @@ class Install:
     def args(self) -> tuple[str, ...]:
         """How it runs without a GPU, in full precision."""
         if self.is_forge:
-            return (*COMMON_ARGS, "--always-cpu")
+            # with a data folder elsewhere its page may not read its own files
+            return (*COMMON_ARGS, "--always-cpu", "--gradio-allowed-path", str(self.folder))
         return (*COMMON_ARGS, "--use-cpu", "all", "--no-half", "--precision", "full")
 
 
@@ -89,7 +90,9 @@ class Webui:
         return requests.post(self.url + path, json=body, timeout=REQUEST_SECONDS)
 
     def set_options(self, **options: Any) -> None:
-        self.post("/sdapi/v1/options", options).raise_for_status()
+        """Those that this host has."""
+        known = self.get("/sdapi/v1/options")
+        self.post("/sdapi/v1/options", {name: options[name] for name in options if name in known}).raise_for_status()
 
     def arm(self, **fault: Any) -> None:
         """Forget what was recorded, and fail as told in the next generation."""
@@ -161,6 +164,8 @@ def running(
     port, log = _free_port(), data / "webui.log"
     command = [str(install.python), "launch.py", *install.args, "--port", str(port), "--data-dir", str(data)]
     env = {**os.environ, **OFFLINE, "PROBE_CONFIG": str(config)}
+    if install.is_forge:
+        env["PROBE_FORGE_CONFIG"] = str(config.parent / "forge")
     command += ["--ckpt-dir", str(checkpoints), *more]
     with log.open("wb") as output:
         process = subprocess.Popen(

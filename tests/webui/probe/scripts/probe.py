@@ -1,12 +1,12 @@
 """A test extension, loaded by the host beside ours: it tells what the host did, and makes it fail on demand."""
 
-import contextlib
 import hashlib
 import os
 import sys
 import types
+from pathlib import Path
 
-from modules import script_callbacks, scripts, sd_models, sd_samplers_cfg_denoiser, shared
+from modules import script_callbacks, scripts, sd_models, sd_samplers_common, shared
 
 EVALUATIONS = []  # the checkpoint in place at each evaluation of the denoiser
 LATENTS = []  # a digest of what each sampling returned
@@ -29,22 +29,25 @@ def on_evaluation(params):
 
 
 def failing(original):
-    def combine_denoised(self, *args, **kwargs):
+    def store_latent(*args, **kwargs):
         if FAULT.get("kind") == "raise" and FAULT.get("at") == len(EVALUATIONS):
             raise MemoryError("injected")
-        return original(self, *args, **kwargs)
+        return original(*args, **kwargs)
 
-    return combine_denoised
+    return store_latent
 
 
 def reading(original):
-    def get_checkpoint_state_dict(info, *args, **kwargs):
-        LOADS.append(info.name_for_extra)
-        if FAULT.get("kind") == "load" and FAULT.get("at") == info.name_for_extra:
-            raise OSError("injected: cannot read")
-        return original(info, *args, **kwargs)
+    """Around what reads a checkpoint: A1111 hands it the checkpoint's info first, Forge the file's name."""
 
-    return get_checkpoint_state_dict
+    def read(source, *args, **kwargs):
+        name = Path(getattr(source, "filename", source)).stem
+        LOADS.append(name)
+        if FAULT.get("kind") == "load" and FAULT.get("at") == name:
+            raise OSError("injected: cannot read")
+        return original(source, *args, **kwargs)
+
+    return read
 
 
 def digest(samples):
@@ -98,12 +101,28 @@ def add_routes(_, app):
         return {}
 
 
-denoiser = sd_samplers_cfg_denoiser.CFGDenoiser
-denoiser.combine_denoised = failing(denoiser.combine_denoised)
-with contextlib.suppress(AttributeError):
-    sd_models.get_checkpoint_state_dict = reading(sd_models.get_checkpoint_state_dict)
-# what real SD1 checkpoints share: one config file, so that the host keeps its module when it changes the weights
-with contextlib.suppress(ImportError):
+def know_the_demo_architecture():
+    """Forge tells architectures by their widths, and knows none as small as the demo pair's."""
+    import yaml
+    from huggingface_guess import model_list
+
+    unet = yaml.safe_load(Path(os.environ["PROBE_CONFIG"]).read_text())["model"]["params"]["unet_config"]["params"]
+    widths = {"context_dim": unet["context_dim"], "model_channels": unet["model_channels"]}
+    known = {
+        "huggingface_repo": os.environ["PROBE_FORGE_CONFIG"],
+        "unet_config": {**model_list.SD15.unet_config, **widths},
+        "unet_extra_config": {"num_heads": unet["num_heads"], "num_head_channels": -1},
+    }
+    model_list.models.insert(0, type("Demo", (model_list.SD15,), known))
+
+
+sd_samplers_common.store_latent = failing(sd_samplers_common.store_latent)
+READER = "forge_loader" if hasattr(sd_models, "forge_loader") else "get_checkpoint_state_dict"
+setattr(sd_models, READER, reading(getattr(sd_models, READER)))
+if hasattr(sd_models, "forge_model_reload"):
+    know_the_demo_architecture()
+else:
+    # what real SD1 checkpoints share: one config file, so that the host keeps its module when it changes the weights
     from modules import sd_models_config
 
     sd_models_config.config_default = os.environ["PROBE_CONFIG"]

@@ -1,0 +1,252 @@
+"""The ``multipass`` command. Bad input: exit code 2 and one line on stderr. A failure: 1. Ctrl-C: 130."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import secrets
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from multipass import __version__
+from multipass.hosts.standalone.errors import InputError
+from multipass.plan import Plan, PlanError, Problem, decode, json_schema
+from multipass.schedule import describe
+
+# torch takes seconds to import: what needs it is imported by the commands that do
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+_SIZE = re.compile(r"^(?P<width>\d{1,5})x(?P<height>\d{1,5})$")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code. Only ``--help``, ``--version`` and bad usage exit (0 and 2)."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except PlanError as error:
+        return _refuse("; ".join(_told(problem, arguments) for problem in error.problems))
+    except InputError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        _say("multipass: interrupted", to=sys.stderr)
+        return INTERRUPTED
+    except Exception:  # noqa: BLE001  (the last resort of a command; the traceback is for whoever reports it)
+        traceback.print_exc()
+        return FAILED
+
+
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+
+def _render(arguments: argparse.Namespace) -> int:
+    from multipass.hosts.standalone.checkpoints import CheckpointFolder
+    from multipass.hosts.standalone.job import lay_out_plan, prepare
+
+    plan = _with_seed(_read_plan(arguments))
+    job = prepare(lay_out_plan(plan), CheckpointFolder(arguments.checkpoints))
+
+    from multipass.hosts.standalone.models import Checkpoints
+    from multipass.hosts.standalone.progress import Bars
+    from multipass.hosts.standalone.runs import Run
+
+    assert plan.request is not None
+    assert plan.request.seed is not None
+    run = Run(job, arguments.out)
+    try:
+        files = run.render(Checkpoints(), [plan.request.seed + i for i in range(arguments.count)], Bars())
+    finally:
+        _say(run.manifest_path)
+    for file in files:
+        _say(file)
+    return 0
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from multipass.hosts.standalone.job import lay_out_plan
+
+    try:
+        layout = lay_out_plan(_read_plan(arguments))
+        if arguments.checkpoints is not None:
+            from multipass.hosts.standalone.checkpoints import CheckpointFolder
+            from multipass.hosts.standalone.job import prepare
+
+            prepare(layout, CheckpointFolder(arguments.checkpoints))
+    except PlanError as error:
+        if not arguments.json:
+            raise
+        errors = [{"path": problem.path, "message": problem.message} for problem in error.problems]
+        _say(json.dumps({"ok": False, "errors": errors}, ensure_ascii=False))
+        return BAD_INPUT
+    passes = [
+        {"name": layout.plan.label(p.pass_index), "first_step": p.first_step, "end_step": p.end_step}
+        for p in layout.parts
+    ]
+    if arguments.json:
+        _say(json.dumps({"ok": True, "passes": passes}, ensure_ascii=False))
+    else:
+        _say(describe(layout.plan, layout.parts))
+    return 0
+
+
+def _schema(_: argparse.Namespace) -> int:
+    _say(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from multipass.hosts.standalone import demo
+
+    if arguments.export is not None:
+        for path in demo.export(arguments.export):
+            _say(path)
+        return 0
+    done = demo.render(arguments.out)
+    _say(f"Pictures:  {done.pictures}")
+    _say(f"Manifests: {done.manifests}")
+    _say(f"Grid:      {done.grid}")
+    return 0
+
+
+# --- input ------------------------------------------------------------------------------------------------------------
+
+# the option that overrides a field of the plan's request
+_OPTIONS = {
+    "prompt": "--prompt",
+    "negative_prompt": "--negative",
+    "seed": "--seed",
+    "steps": "--steps",
+    "width": "--size",
+    "height": "--size",
+    "sampler_name": "--sampler",
+    "scheduler": "--scheduler",
+    "cfg_scale": "--cfg",
+}
+
+
+def _read_plan(arguments: argparse.Namespace) -> Plan:
+    """The plan in the file, its request overridden by the command line."""
+    path: Path = arguments.plan
+    try:
+        plan = decode(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    given = _overrides(arguments)
+    if not given:
+        return plan
+    raw: Any = msgspec.to_builtins(plan)
+    return decode(raw | {"request": raw.get("request", {}) | given})
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
+    """What the command line says of the request's fields."""
+    given = {field: getattr(arguments, field) for field in _OPTIONS if getattr(arguments, field, None) is not None}
+    if arguments.size is not None:
+        size = _SIZE.match(arguments.size)
+        if size is None:
+            raise InputError(f"--size: expected WIDTHxHEIGHT, as in 512x512, got {arguments.size}")
+        given |= {"width": int(size["width"]), "height": int(size["height"])}
+    return given
+
+
+def _with_seed(plan: Plan) -> Plan:
+    """The plan with a seed: -1 or none means any."""
+    raw: Any = msgspec.to_builtins(plan)
+    request = raw.get("request", {})
+    if request.get("seed", -1) == -1:
+        request = request | {"seed": secrets.randbelow(2**32)}
+    return decode(raw | {"request": request})
+
+
+def _say(text: object, to: TextIO | None = None) -> None:
+    print(text, file=to)
+
+
+def _refuse(reason: str) -> int:
+    _say(f"multipass: {' '.join(reason.split())}", to=sys.stderr)
+    return BAD_INPUT
+
+
+def _told(problem: Problem, arguments: argparse.Namespace) -> str:
+    """The problem, its place named by the option where the command line said it."""
+    field = problem.path.removeprefix("request.")
+    option = _OPTIONS.get(field) if problem.path.startswith("request.") else None
+    asked = "size" if option == "--size" else field
+    if option is not None and getattr(arguments, asked, None) is not None:
+        return f"{option}: {problem.message}"
+    return str(problem) if problem.path or not hasattr(arguments, "plan") else f"{arguments.plan}: {problem}"
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, its complaint in one line."""
+
+    def error(self, message: str) -> Any:
+        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="multipass", description="Render one picture with several Stable Diffusion checkpoints.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    render = commands.add_parser("render", help="render a plan")
+    _add_plan(render)
+    render.add_argument("--checkpoints", type=Path, required=True, metavar="DIR", help="the folder of .safetensors")
+    render.add_argument("--out", type=Path, default=Path("multipass-out"), metavar="DIR", help="default: %(default)s")
+    render.add_argument("--count", type=_positive, default=1, metavar="N", help="pictures, each with the next seed")
+    render.set_defaults(command=_render)
+
+    validate = commands.add_parser(
+        "validate", help="say which steps each pass of a plan gets, or what is wrong with it"
+    )
+    _add_plan(validate)
+    validate.add_argument("--checkpoints", type=Path, metavar="DIR", help="look for the plan's checkpoints, too")
+    validate.add_argument("--json", action="store_true", help="answer in JSON, counting steps from 0")
+    validate.set_defaults(command=_validate)
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of a plan")
+    schema.set_defaults(command=_schema)
+
+    demo = commands.add_parser("demo", help="render the demo with the bundled checkpoints")
+    demo.add_argument("--out", type=Path, default=Path("multipass-demo"), metavar="DIR", help="default: %(default)s")
+    demo.add_argument(
+        "--export",
+        type=Path,
+        metavar="DIR",
+        help="copy the bundled checkpoints where a webui finds them, render nothing",
+    )
+    demo.set_defaults(command=_demo)
+    return parser
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plan", type=Path, metavar="PLAN.json", help="the plan; - reads it from the standard input")
+    request = parser.add_argument_group("in place of the plan's request")
+    request.add_argument("--prompt")
+    request.add_argument("--negative", dest="negative_prompt", metavar="NEGATIVE")
+    request.add_argument("--seed", type=int, help="-1: any")
+    request.add_argument("--steps", type=int)
+    request.add_argument("--size", metavar="WIDTHxHEIGHT")
+    request.add_argument("--sampler", dest="sampler_name", metavar="SAMPLER")
+    request.add_argument("--scheduler")
+    request.add_argument("--cfg", type=float, dest="cfg_scale", metavar="CFG")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+_positive.__name__ = "whole number of at least 1"  # argparse tells it
+
+if __name__ == "__main__":
+    sys.exit(main())

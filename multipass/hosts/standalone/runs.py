@@ -1,0 +1,99 @@
+"""One run: its folder, its pictures and its manifest, however it ends."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from PIL import Image, PngImagePlugin
+
+from multipass.hosts.standalone.engine import Ready, make_ready, render
+from multipass.hosts.standalone.errors import InputError
+from multipass.hosts.standalone.infotext import PNG_KEY, infotext
+from multipass.hosts.standalone.job import Job
+from multipass.hosts.standalone.models import Checkpoints
+from multipass.hosts.standalone.progress import Progress
+from multipass.manifest import ImageRecord, Load, Manifest, PassRecord, Source, Status, write
+
+
+class Run:
+    """A run's folder ``<out>/multipass/<date>/<run>``, made when this is.
+
+    The manifest in it is rewritten, whole, after every picture; until the run ends it says ``interrupted``, so that
+    it is true however the process ends.
+
+    Args:
+        label: a word for people, becomes the end of the folder's name.
+
+    Raises:
+        InputError: where the folder cannot be written.
+    """
+
+    def __init__(self, job: Job, out: Path, label: str = "") -> None:
+        self.job = job
+        self.name = "-".join(filter(None, (time.strftime("%H%M%S"), secrets.token_hex(2), label)))
+        self.folder = out / "multipass" / time.strftime("%Y-%m-%d") / self.name
+        self.images: list[ImageRecord] = []
+        self._passes: list[PassRecord] = []  # of the picture in the making
+        try:
+            self.folder.mkdir(parents=True)
+            self.manifest_path = self._write(Status.INTERRUPTED)
+        except OSError as error:
+            raise InputError(f"cannot write to {out}: {error.strerror or error}") from None
+
+    def render(self, checkpoints: Checkpoints, seeds: Sequence[int], progress: Progress) -> list[Path]:
+        """Load, render a picture for every seed, and return the files. Whatever stops it is in the manifest."""
+        seed: int | None = None
+        try:
+            passes = self._make_ready(checkpoints, progress)
+            files: list[Path] = []
+            for number, seed in enumerate(seeds):
+                with progress.picture(self.job, number + 1, len(seeds)) as watcher:
+                    image = render(self.job, passes, seed, watcher, self._passes.append)
+                files.append(self._save(image, number, seed))
+                self.images.append(ImageRecord(seed, tuple(self._passes), files[-1].name))
+                self._passes.clear()
+                self._write(Status.INTERRUPTED)
+                resident = Load(Source.RESIDENT, 0.0)
+                passes = {index: msgspec.structs.replace(ready, load=resident) for index, ready in passes.items()}
+        except BaseException as error:
+            if self._passes and seed is not None:
+                self.images.append(ImageRecord(seed, tuple(self._passes)))
+            if isinstance(error, KeyboardInterrupt):
+                self._write(Status.INTERRUPTED, "interrupted")
+            else:
+                self._write(Status.FAILED, f"{type(error).__name__}: {error}")
+            raise
+        self._write(Status.DONE)
+        return files
+
+    def _make_ready(self, checkpoints: Checkpoints, progress: Progress) -> dict[int, Ready]:
+        """Load every checkpoint and encode every text before anything is sampled."""
+        passes: dict[int, Ready] = {}
+        parts = self.job.parts
+        for number, part in enumerate(parts):
+            file = self.job.checkpoints[part.pass_index]
+            progress.loading(file.name, number + 1, len(parts))
+            checkpoint, seconds = checkpoints.get(file)
+            load = Load(Source.RESIDENT, 0.0) if seconds is None else Load(Source.DISK, seconds)
+            passes[part.pass_index] = make_ready(self.job, part, checkpoint, load)
+        progress.loaded()
+        return passes
+
+    def _save(self, image: Image.Image, number: int, seed: int) -> Path:
+        target = self.folder / f"{number:05}-{seed}.png"
+        text = PngImagePlugin.PngInfo()
+        text.add_text(PNG_KEY, infotext(self.job, seed))
+        aside = target.with_suffix(".part")
+        try:
+            image.save(aside, "PNG", pnginfo=text)
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
+        return target
+
+    def _write(self, status: Status, error: str | None = None) -> Path:
+        return write(Manifest(self.name, status, self.job.plan, tuple(self.images), error), self.folder)

@@ -1,0 +1,182 @@
+"""What a sampler will run: noise levels and training timesteps, as the webui and k-diffusion lay them out.
+
+Pure Python, so that a plan can be checked without loading torch. The noise levels follow Stable Diffusion's training
+schedule (1000 steps, betas from 0.00085 to 0.012, linear in their square roots); sigma is the noise's standard
+deviation over the signal's.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from multipass.plan import PlanError, Problem
+from multipass.schedule import TRAINING_TIMESTEPS, SamplingSteps
+
+AUTOMATIC = "Automatic"
+
+
+def _training_sigmas() -> tuple[float, ...]:
+    low, high = math.sqrt(0.00085), math.sqrt(0.012)
+    betas = ((low + (high - low) * i / (TRAINING_TIMESTEPS - 1)) ** 2 for i in range(TRAINING_TIMESTEPS))
+    kept = itertools.accumulate((1 - beta for beta in betas), lambda product, factor: product * factor)
+    return tuple(math.sqrt((1 - alpha) / alpha) for alpha in kept)
+
+
+TRAINING_SIGMAS = _training_sigmas()
+"""Sigma by training timestep, rising from 0.0292 to 14.6."""
+_LOG_SIGMAS = tuple(map(math.log, TRAINING_SIGMAS))
+
+
+def sigma_at(timestep: float) -> float:
+    """Sigma at a timestep from 0 to 999, between two of them by their logarithms."""
+    low = min(int(timestep), TRAINING_TIMESTEPS - 2)
+    share = timestep - low
+    return math.exp((1 - share) * _LOG_SIGMAS[low] + share * _LOG_SIGMAS[low + 1])
+
+
+def timestep_at(sigma: float) -> float:
+    """The inverse of ``sigma_at``; what lies outside the training schedule gets its nearest end."""
+    wanted = math.log(sigma)
+    high = min(max(bisect_left(_LOG_SIGMAS, wanted), 1), TRAINING_TIMESTEPS - 1)
+    low = high - 1
+    share = (wanted - _LOG_SIGMAS[low]) / (_LOG_SIGMAS[high] - _LOG_SIGMAS[low])
+    return low + min(max(share, 0.0), 1.0)
+
+
+def nearest_timestep(sigma: float) -> int:
+    """The training timestep whose sigma is nearest: how the webui's Refiner reads a sampler's position."""
+    return min(range(TRAINING_TIMESTEPS), key=lambda t: abs(TRAINING_SIGMAS[t] - sigma))
+
+
+# --- schedule types: how many steps -> as many sigmas, falling, and a last 0 ------------------------------------------
+
+
+def _uniform(count: int) -> list[float]:
+    top = TRAINING_TIMESTEPS - 1
+    return [*(sigma_at(top - top * i / max(count - 1, 1)) for i in range(count)), 0.0]
+
+
+def _sgm_uniform(count: int) -> list[float]:
+    top = TRAINING_TIMESTEPS - 1
+    return [*(sigma_at(top - top * i / count) for i in range(count)), 0.0]
+
+
+def _karras(count: int, rho: float = 7.0) -> list[float]:
+    """Karras et al. 2022, equation 5."""
+    low, high = TRAINING_SIGMAS[0] ** (1 / rho), TRAINING_SIGMAS[-1] ** (1 / rho)
+    return [*((high + (low - high) * i / max(count - 1, 1)) ** rho for i in range(count)), 0.0]
+
+
+def _exponential(count: int) -> list[float]:
+    low, high = _LOG_SIGMAS[0], _LOG_SIGMAS[-1]
+    return [*(math.exp(high + (low - high) * i / max(count - 1, 1)) for i in range(count)), 0.0]
+
+
+SCHEDULES: dict[str, Callable[[int], list[float]]] = {
+    "Uniform": _uniform,
+    "Karras": _karras,
+    "Exponential": _exponential,
+    "SGM Uniform": _sgm_uniform,
+}
+
+
+def _ddim(count: int) -> list[float]:
+    """The webui's DDIM: every ``1000 // count``-th timestep and one more, down to the lowest, not to 0.
+
+    As there, what is sampled can be one step less (20 become 19) or more than asked: the lowest timestep is where the
+    last step ends.
+    """
+    timesteps = [min(t + 1, TRAINING_TIMESTEPS - 1) for t in range(0, TRAINING_TIMESTEPS, TRAINING_TIMESTEPS // count)]
+    if len(timesteps) == 1:  # one step: from the top to the bottom
+        timesteps.append(TRAINING_TIMESTEPS - 1)
+    return [TRAINING_SIGMAS[t] for t in reversed(timesteps)]
+
+
+# --- samplers ---------------------------------------------------------------------------------------------------------
+
+
+class Method(enum.Enum):
+    """How a step is taken; ``sampling.py`` has the formulas."""
+
+    EULER = "euler"
+    EULER_ANCESTRAL = "euler ancestral"
+    DPMPP_2M = "dpm++ 2m"
+
+
+class Sampler(msgspec.Struct, frozen=True):
+    """A sampler as the webui lists it.
+
+    Attributes:
+        automatic: the schedule type that ``Automatic`` means for it.
+        own_schedule: set where the sampler lays out its steps itself and takes no schedule type.
+        scaled_noise: whether the first latent is noise of the top sigma (k-diffusion) or of the unit-variance process
+            at that level (DDIM).
+    """
+
+    name: str
+    method: Method
+    aliases: tuple[str, ...] = ()
+    automatic: str = "Uniform"
+    own_schedule: Callable[[int], list[float]] | None = None
+    scaled_noise: bool = True
+
+
+SAMPLERS = (
+    Sampler("Euler", Method.EULER, ("k_euler",)),
+    Sampler("Euler a", Method.EULER_ANCESTRAL, ("k_euler_a", "k_euler_ancestral")),
+    Sampler("DPM++ 2M", Method.DPMPP_2M, ("k_dpmpp_2m",), automatic="Karras"),
+    # deterministic DDIM is Euler's method in sigma, on its own timesteps (Karras et al. 2022, appendix C.3)
+    Sampler("DDIM", Method.EULER, own_schedule=_ddim, scaled_noise=False),
+)
+SAMPLER_PLACE = "request.sampler_name"
+SCHEDULER_PLACE = "request.scheduler"
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """A sampler with a schedule laid over a number of steps: everything about the steps that is known beforehand.
+
+    ``scheduler`` is the type as asked for (``Automatic`` stays), in its full spelling.
+    """
+
+    sampler: Sampler
+    scheduler: str
+    sigmas: tuple[float, ...]
+
+    @property
+    def steps(self) -> SamplingSteps:
+        """What the plan is laid over."""
+        return SamplingSteps(self.sigmas, tuple(float(nearest_timestep(sigma)) for sigma in self.sigmas[:-1]))
+
+
+def lay_out(sampler_name: str, scheduler: str, steps: int) -> Sampling:
+    """The steps of a sampler by its name in the webui, in any case; ``DPM++ 2M Karras`` names both.
+
+    Raises:
+        PlanError: for a sampler or schedule type that the command does not have.
+    """
+    asked = sampler_name.strip().casefold()
+    for schedule in SCHEDULES:
+        if scheduler.casefold() == AUTOMATIC.casefold() and asked.endswith(" " + schedule.casefold()):
+            asked, scheduler = asked.removesuffix(" " + schedule.casefold()), schedule
+    sampler = {name.casefold(): s for s in SAMPLERS for name in (s.name, *s.aliases)}.get(asked)
+    if sampler is None:
+        raise PlanError(Problem(SAMPLER_PLACE, _unknown("sampler", sampler_name, [s.name for s in SAMPLERS])))
+    spelled = {name.casefold(): name for name in (AUTOMATIC, *SCHEDULES)}.get(scheduler.strip().casefold())
+    if spelled is None:
+        raise PlanError(Problem(SCHEDULER_PLACE, _unknown("schedule type", scheduler, [AUTOMATIC, *SCHEDULES])))
+    if sampler.own_schedule is not None:
+        if spelled != AUTOMATIC:
+            raise PlanError(Problem(SCHEDULER_PLACE, f"{sampler.name} has a schedule of its own, leave out {spelled}"))
+        return Sampling(sampler, spelled, tuple(sampler.own_schedule(steps)))
+    schedule = SCHEDULES[sampler.automatic if spelled == AUTOMATIC else spelled]
+    return Sampling(sampler, spelled, tuple(schedule(steps)))
+
+
+def _unknown(what: str, name: str, known: Sequence[str]) -> str:
+    return f"the command has no {what} {name!r}, it has {', '.join(known)}"

@@ -1,0 +1,75 @@
+"""Rendering a plan as far as the finished latent, with everything that happened on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from multipass.hosts.standalone.checkpoints import CheckpointFolder
+from multipass.hosts.standalone.engine import make_ready, render
+from multipass.hosts.standalone.job import Job, lay_out_plan, prepare
+from multipass.hosts.standalone.models import Checkpoints
+from multipass.manifest import Load, PassRecord, Source
+from multipass.plan import decode
+from multipass.schedule import Segment
+
+STEPS = 6
+
+
+def plan(*passes: dict[str, Any], unit: str = "steps", **request: Any) -> dict[str, Any]:
+    """A plan of few steps and few pixels."""
+    small = {"prompt": "a fox", "steps": STEPS, "width": 64, "height": 64, "sampler_name": "Euler", "cfg_scale": 4}
+    return {"version": 1, "switch_unit": unit, "passes": list(passes), "request": small | request}
+
+
+def job(raw: dict[str, Any], checkpoints: Path) -> Job:
+    return prepare(lay_out_plan(decode(raw)), CheckpointFolder(checkpoints))
+
+
+@dataclass
+class Drawn:
+    """A picture and its making."""
+
+    latents: list[Tensor] = field(default_factory=list)
+    passes: list[tuple[int, int]] = field(default_factory=list)
+    records: list[PassRecord] = field(default_factory=list)
+    image: Image.Image | None = None
+
+    def pass_begins(self, part: Segment) -> None:
+        self.passes.append((part.pass_index, len(self.latents)))
+
+    def step_done(self, index: int, latent: Tensor) -> None:
+        assert index == len(self.latents)
+        self.latents.append(latent.clone())
+
+    @property
+    def pixels(self) -> np.ndarray:
+        assert self.image is not None
+        return np.asarray(self.image)
+
+    def equals(self, other: Drawn) -> bool:
+        """Bit for bit, in every latent and the picture."""
+        return (
+            len(self.latents) == len(other.latents)
+            and all(map(torch.equal, self.latents, other.latents))
+            and bool((self.pixels == other.pixels).all())
+        )
+
+
+def draw(raw: dict[str, Any], checkpoints: Path, store: Checkpoints, seed: int = 1) -> Drawn:
+    made = job(raw, checkpoints)
+    passes = {
+        part.pass_index: make_ready(
+            made, part, store.get(made.checkpoints[part.pass_index])[0], Load(Source.RESIDENT, 0.0)
+        )
+        for part in made.parts
+    }
+    drawn = Drawn()
+    drawn.image = render(made, passes, seed, drawn, drawn.records.append)
+    return drawn

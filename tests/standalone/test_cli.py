@@ -1,0 +1,412 @@
+"""The command from outside: what it prints, what it leaves on disk, how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+from multipass.hosts.standalone import engine
+from multipass.hosts.standalone.cli import main
+from multipass.manifest import MANIFEST_NAME
+from multipass.plan import decode
+from tests.standalone.helpers import plan
+
+A_TO_B = plan(
+    {"name": "composition", "checkpoint": "a"}, {"name": "style", "switch_at": 0.5, "checkpoint": "b"}, seed=7
+)
+
+Render = Callable[..., int]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[object], str]:
+    def write(content: object) -> str:
+        path = tmp_path / "plan.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def render(write: Callable[[object], str], checkpoints: Path, out: Path) -> Render:
+    def render(content: object, *options: str) -> int:
+        return main(["render", write(content), "--checkpoints", str(checkpoints), "--out", str(out), *options])
+
+    return render
+
+
+def the_manifest(out: Path) -> tuple[Path, dict[str, Any]]:
+    (path,) = out.glob(f"multipass/*/*/{MANIFEST_NAME}")
+    return path.parent, json.loads(path.read_text(encoding="utf-8"))
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+# --- render -----------------------------------------------------------------------------------------------------------
+
+
+def test_render_leaves_pictures_and_a_manifest(render: Render, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert render(A_TO_B, "--count", "2") == 0
+    folder, manifest = the_manifest(out)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", folder.parent.name)
+    assert sorted(path.name for path in folder.iterdir()) == ["00000-7.png", "00001-8.png", MANIFEST_NAME]
+    told = capsys.readouterr().out.splitlines()
+    assert told == [str(folder / name) for name in (MANIFEST_NAME, "00000-7.png", "00001-8.png")]
+    assert (manifest["status"], manifest["error"], manifest["run"]) == ("done", None, folder.name)
+    assert [image["seed"] for image in manifest["images"]] == [7, 8]
+    assert [image["picture"] for image in manifest["images"]] == ["00000-7.png", "00001-8.png"]
+    first, second = manifest["images"][0]["passes"]
+    assert (first["name"], first["first_step"], first["end_step"]) == ("composition", 0, 3)
+    assert (second["name"], second["first_step"], second["end_step"]) == ("style", 3, 6)
+    assert first["checkpoint"] == f"a [{first['sha256'][:10]}]"
+    assert first["load"]["source"] == second["load"]["source"] == "disk"
+    assert first["load"]["seconds"] > 0
+    assert {own["load"]["source"] for own in manifest["images"][1]["passes"]} == {"resident"}
+    assert first["sigma_out"] == second["sigma_in"]
+
+
+def test_the_manifest_s_plan_renders_the_same_picture_again(render: Render, out: Path, tmp_path: Path) -> None:
+    raw = plan(
+        {"checkpoint": "a", "prompt": "a cat", "prompt_mode": "append"},
+        {"switch_at": 0.5, "checkpoint": "b", "clip_skip": 2},
+    )
+    assert render(raw, "--seed", "-1", "--sampler", "DPM++ 2M Karras", "--negative", "x", "--size", "64x72") == 0
+    folder, manifest = the_manifest(out)
+    (image,) = manifest["images"]
+    assert manifest["plan"]["request"]["seed"] == image["seed"] >= 0
+    first = pixels(folder / image["picture"])
+    assert first.shape == (72, 64, 3)
+    folder.rename(tmp_path / "first")
+    assert render(manifest["plan"]) == 0
+    folder, again = the_manifest(out)
+    assert again["plan"] == manifest["plan"]
+    assert (pixels(folder / image["picture"]) == first).all()
+
+
+# modules/infotext_utils.py of the webui
+RE_PARAM = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+
+
+def webui_reads(text: str) -> dict[str, str]:
+    *lines, last = text.strip().split("\n")
+    fields = {
+        key: json.loads(value) if value.startswith('"') and value.endswith('"') else value
+        for key, value in RE_PARAM.findall(last)
+    }
+    prompt, _, negative = "\n".join(lines).partition("\nNegative prompt:")
+    return fields | {"Prompt": prompt, "Negative prompt": negative.strip()}
+
+
+def test_the_picture_s_infotext_renders_it_again(render: Render, out: Path, tmp_path: Path) -> None:
+    raw = plan(
+        {"name": 'a "strange": name,\nand ü', "checkpoint": "a"},
+        {"switch_at": 0.5, "checkpoint": "b", "prompt": 'masterpiece, "quoted": \\(very\\)\nsecond line'},
+        prompt="ein Fuchs, (rot:1.2)\nin two lines",
+        negative_prompt="lowres: yes",
+        seed=9,
+        scheduler="karras",
+    )
+    assert render(raw) == 0
+    folder, manifest = the_manifest(out)
+    text = Image.open(folder / "00000-9.png").info["parameters"]
+    assert text.splitlines()[-1].startswith("Steps: 6, Sampler: Euler, Schedule type: Karras, CFG scale: 4, Seed: 9, ")
+    read = webui_reads(text)
+    a, b = (own["checkpoint"] for own in manifest["images"][0]["passes"])
+    assert read["Model"] == "a"
+    assert read["Model hash"] == a.removeprefix("a [").removesuffix("]")
+    assert read["Size"] == "64x64"
+    assert read["Multipass passes"] == f'a "strange": name,\nand ü {a} 1-3; Pass 2 {b} 4-6'
+    assert list(read)[-4:-2] == ["Multipass passes", "Multipass"]  # the last, before what was added here
+    pasted = json.loads(read["Multipass"])
+    assert decode(pasted).passes == decode(manifest["plan"]).passes
+    first = pixels(folder / "00000-9.png")
+    folder.rename(tmp_path / "first")
+    size = ("--size", read["Size"], "--steps", read["Steps"], "--sampler", read["Sampler"])
+    texts = ("--prompt", read["Prompt"], "--negative", read["Negative prompt"])
+    rest = ("--scheduler", read["Schedule type"], "--cfg", read["CFG scale"], "--seed", read["Seed"])
+    assert render(pasted, *size, *texts, *rest) == 0
+    folder, _ = the_manifest(out)
+    assert (pixels(folder / "00000-9.png") == first).all()
+
+
+def test_the_command_line_wins_over_the_plan_s_request(render: Render, out: Path) -> None:
+    options = {"--prompt": "p", "--negative": "n", "--seed": "3", "--steps": "4", "--size": "72x64", "--cfg": "5.5"}
+    options |= {"--sampler": "euler a", "--scheduler": "exponential"}
+    assert render(A_TO_B, *(part for pair in options.items() for part in pair)) == 0
+    _, manifest = the_manifest(out)
+    assert manifest["plan"]["request"] == {
+        "prompt": "p",
+        "negative_prompt": "n",
+        "seed": 3,
+        "steps": 4,
+        "width": 72,
+        "height": 64,
+        "sampler_name": "Euler a",
+        "scheduler": "Exponential",
+        "cfg_scale": 5.5,
+    }
+    assert [own["end_step"] for own in manifest["images"][0]["passes"]] == [2, 4]
+
+
+# --- how a run ends ---------------------------------------------------------------------------------------------------
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, evaluation: int, error: BaseException) -> None:
+    real, count = engine._unet, iter(range(1000))
+
+    def unet(*arguments: Any) -> Any:
+        if next(count) == evaluation:
+            raise error
+        return real(*arguments)
+
+    monkeypatch.setattr(engine, "_unet", unet)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "images"),
+    [(0, []), (4, [(7, None, 1)]), (6, [(7, "00000-7.png", 2)]), (10, [(7, "00000-7.png", 2), (8, None, 1)])],
+)
+@pytest.mark.parametrize(
+    ("error", "code", "status", "told"),
+    [
+        (RuntimeError("out of luck"), 1, "failed", "RuntimeError: out of luck"),
+        (KeyboardInterrupt(), 130, "interrupted", "interrupted"),
+    ],
+    ids=["fault", "ctrl-c"],
+)
+def test_a_run_that_is_stopped_says_so_and_keeps_what_it_has(
+    *,
+    render: Render,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    evaluation: int,
+    images: list[tuple[int, str | None, int]],
+    error: BaseException,
+    code: int,
+    status: str,
+    told: str,
+) -> None:
+    stop_at(monkeypatch, evaluation, error)
+    assert render(A_TO_B, "--count", "2") == code
+    folder, manifest = the_manifest(out)
+    assert (manifest["status"], manifest["error"]) == (status, told)
+    assert [(image["seed"], image["picture"], len(image["passes"])) for image in manifest["images"]] == images
+    kept = {image["picture"] for image in manifest["images"]} - {None}
+    assert {path.name for path in folder.iterdir()} == kept | {MANIFEST_NAME}
+
+
+def test_until_the_run_ends_the_manifest_does_not_say_done(
+    render: Render, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    real = engine._unet
+
+    def unet(*arguments: Any) -> Any:
+        seen.append(the_manifest(out)[1]["status"])
+        return real(*arguments)
+
+    monkeypatch.setattr(engine, "_unet", unet)
+    assert render(A_TO_B) == 0
+    assert set(seen) == {"interrupted"}
+    assert the_manifest(out)[1]["status"] == "done"
+
+
+def test_a_picture_of_nothing_is_a_failure(render: Render, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = engine._unet
+    monkeypatch.setattr(engine, "_unet", lambda *arguments: real(*arguments) * float("nan"))
+    assert render(A_TO_B) == 1
+    folder, manifest = the_manifest(out)
+    assert manifest["status"] == "failed"
+    assert "not-a-number" in manifest["error"]
+    assert not list(folder.glob("*.png"))
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def refused(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr; nothing on stdout."""
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.endswith("\n")
+    (line,) = said.err.splitlines()
+    assert line.startswith("multipass")
+    assert "Traceback" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "plan.json: not JSON"),
+        ("{", "plan.json: not JSON"),
+        ("[]", "plan.json: "),
+        ({"version": 2, "passes": [{}]}, "version: expected 1, got 2"),
+        ({"version": 1, "passes": []}, "passes: "),
+        ({"version": 1, "passes": [{"checkpoint": "a"}] * 17}, "passes: "),
+        ({"version": 1, "passes": [{"checkpint": "a"}]}, "passes[0].checkpint: unknown field"),
+        (plan({"checkpoint": "a"}, {"switch_at": 1.5}), "passes[1].switch_at: expected a number from 0 to 1, got 1.5"),
+        (plan({"checkpoint": "a"}, {"switch_at": 0.7}, {"switch_at": 0.2}), "passes[2].switch_at: "),
+        (plan({"checkpoint": "nope"}), "passes[0].checkpoint: no checkpoint 'nope'"),
+        (plan({"checkpoint": "a"}, {"switch_at": 0.5, "checkpoint": "xl"}), "passes[1].checkpoint: xl (SDXL"),
+        (
+            plan({"checkpoint": "a"}, {"kind": "refine", "checkpoint": "b"}),
+            "passes[1].kind: the command does",
+        ),
+        (
+            plan({"checkpoint": "a"}, {"kind": "subject"}),
+            "passes[1].kind: the command does not render subject",
+        ),
+        (plan({"checkpoint": "a", "vae": "x"}), "passes[0].vae: "),
+        (plan({"checkpoint": "a", "steps": 20}), "passes[0].steps: the command takes it from the request"),
+        (plan({"checkpoint": "a", "sampler_name": "Euler"}), "passes[0].sampler_name: "),
+        (plan({"checkpoint": "a", "prompt": "<lora:x:1>"}), "passes[0].prompt: the command does not apply LoRAs yet"),
+        (plan({"checkpoint": "a"}, prompt="[a:b:0.5]"), "request.prompt: the command does not do prompt editing"),
+        (plan({"checkpoint": "a"}) | {"common": {"negative_prompt": "a AND b"}}, "common.negative_prompt: "),
+        (plan({"checkpoint": "a"}, sampler_name="Heun"), "request.sampler_name: the command has no sampler 'Heun'"),
+        (plan({"checkpoint": "a"}, width=100), "request.width: expected a multiple of 8, got 100"),
+    ],
+)
+@pytest.mark.parametrize("command", ["render", "validate"])
+def test_a_plan_that_is_refused(
+    *,
+    command: str,
+    content: object,
+    reason: str,
+    write: Callable[[object], str],
+    checkpoints: Path,
+    out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--out", str(out)] if command == "render" else []
+    assert main([command, write(content), "--checkpoints", str(checkpoints), *options]) == 2
+    assert reason in refused(capsys)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--size", "512"], "--size: expected WIDTHxHEIGHT, as in 512x512, got 512"),
+        (["--size", "4x64"], "--size: expected a whole number from 8 to 16384, got 4"),
+        (["--size", "65x64"], "--size: expected a multiple of 8, got 65"),
+        (["--steps", "0"], "--steps: expected a whole number from 1 to 1000, got 0"),
+        (["--cfg", "nan"], "--cfg: "),
+        (["--cfg", "0.5"], "--cfg: expected a number from 1 to 100, got 0.5"),
+        (["--seed", "-2"], "--seed: "),
+        (["--sampler", "Nope"], "--sampler: the command has no sampler 'Nope'"),
+        (["--sampler", "DDIM", "--scheduler", "karras"], "--scheduler: DDIM has a schedule of its own"),
+        (["--prompt", "<lora:x:1>"], "--prompt: the command does not apply LoRAs yet"),
+        (["--checkpoints", "/nowhere"], "there is no folder /nowhere"),
+    ],
+)
+def test_an_option_that_is_refused(
+    render: Render, out: Path, options: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert render(A_TO_B, *options) == 2
+    assert reason in refused(capsys)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["render"],
+        ["render", "plan.json"],
+        ["render", "plan.json", "--checkpoints", ".", "--steps", "many"],
+        ["render", "plan.json", "--checkpoints", ".", "--count", "0"],
+        ["validate", "plan.json", "--nonsense"],
+    ],
+)
+def test_wrong_usage_is_one_line_too(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    refused(capsys)
+
+
+def test_files_that_cannot_be_read_or_written(
+    write: Callable[[object], str], checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", str(tmp_path / "none.json")]) == 2
+    assert "none.json: No such file or directory" in refused(capsys)
+    assert main(["validate", str(tmp_path)]) == 2
+    assert "Is a directory" in refused(capsys)
+    plan_file = write(A_TO_B)
+    assert main(["render", plan_file, "--checkpoints", str(checkpoints), "--out", plan_file]) == 2
+    assert f"cannot write to {plan_file}: Not a directory" in refused(capsys)
+
+
+# --- validate, schema -------------------------------------------------------------------------------------------------
+
+
+def test_validate_says_the_steps(write: Callable[[object], str], capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(A_TO_B)
+    assert main(["validate", path]) == 0
+    assert capsys.readouterr().out == "composition 1-3; style 4-6\n"
+    assert main(["validate", path, "--steps", "20", "--json"]) == 0
+    passes = [
+        {"name": "composition", "first_step": 0, "end_step": 10},
+        {"name": "style", "first_step": 10, "end_step": 20},
+    ]
+    assert json.loads(capsys.readouterr().out) == {"ok": True, "passes": passes}
+
+
+def test_validate_says_the_errors_in_json(write: Callable[[object], str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", write(plan({"checkpoint": "a"}, {"switch_at": 2})), "--json"]) == 2
+    errors = [{"path": "passes[1].switch_at", "message": "expected a number from 0 to 1, got 2"}]
+    assert json.loads(capsys.readouterr().out) == {"ok": False, "errors": errors}
+
+
+def test_what_validate_announces_is_what_runs(
+    render: Render, out: Path, write: Callable[[object], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for unit, where, sampler in (("timestep", 0.3, "DDIM"), ("sigma", 3.0, "DPM++ 2M"), ("step", 2, "Euler a")):
+        raw = plan({"checkpoint": "a"}, {"switch_at": where, "checkpoint": "b"}, unit=unit, sampler_name=sampler)
+        assert main(["validate", write(raw), "--json"]) == 0
+        announced = json.loads(capsys.readouterr().out)["passes"]
+        assert render(raw) == 0
+        capsys.readouterr()
+        folder, manifest = the_manifest(out)
+        ran = [{key: own[key] for key in ("name", "first_step", "end_step")} for own in manifest["images"][0]["passes"]]
+        assert ran == announced
+        assert len(ran) == 2
+        folder.rename(out.parent / unit)
+
+
+def test_schema_accepts_a_plan_and_not_another_thing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    jsonschema.validate(A_TO_B, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(A_TO_B | {"passes": []}, schema)
+
+
+def test_checking_a_plan_needs_no_torch() -> None:
+    """It answers at once."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from multipass.hosts.standalone.cli import main; main(['schema']);"
+        "import multipass.hosts.standalone.schedules; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
