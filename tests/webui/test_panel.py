@@ -1,0 +1,171 @@
+"""The panel in a real browser on the real webui, used as a person would use it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.webui.host import Webui
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ARTIFACTS = Path(__file__).parents[1] / "artifacts"
+# Debian's chromium knocks at its maker's door otherwise
+ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("no chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, webui: Webui) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1280, "height": 1500})
+    page.goto(webui.url)
+    expect(page.locator("#txt2img_generate")).to_be_visible(timeout=60_000)
+    expect(page.locator("#multipass_txt2img_form fieldset")).to_have_count(2, timeout=30_000)
+    yield page
+    page.close()
+
+
+def open_panel(page: Page, tab: str = "txt2img") -> None:
+    page.locator(f"#multipass_{tab} .label-wrap").click()
+    expect(page.locator(f"#multipass_{tab}_form")).to_be_visible()
+
+
+def set_request(page: Page, webui: Webui) -> None:
+    page.locator("#txt2img_prompt textarea").fill("a red apple")
+    for name, value in (("width", 64), ("height", 64), ("steps", 10)):
+        field = page.locator(f"#txt2img_{name} input[type=number]")
+        field.fill(str(value))
+        field.press("Tab")
+    page.locator("#txt2img_seed input").fill("7")
+
+
+def generate(page: Page) -> str:
+    """Press Generate and return the infotext under the picture."""
+    page.locator("#txt2img_generate").click()
+    expect(page.locator("#txt2img_gallery img").first).to_be_visible(timeout=60_000)
+    told = page.locator("#html_info_txt2img .infotext, #html_info_txt2img p").first
+    expect(told).to_be_visible(timeout=30_000)
+    return told.inner_text()
+
+
+def plan_in(infotext: str) -> dict[str, object]:
+    found = re.search(r'Multipass: ("(?:\\.|[^\\"])+")', infotext)
+    assert found is not None, infotext
+    return json.loads(json.loads(found[1]))
+
+
+def plan_field(page: Page, tab: str = "txt2img") -> str:
+    return page.locator(f"#multipass_{tab}_plan textarea, #multipass_{tab}_plan input").input_value()
+
+
+def screenshot(page: Page, webui: Webui, name: str) -> None:
+    ARTIFACTS.mkdir(exist_ok=True)
+    host = "forge" if webui.install.is_forge else "a1111"
+    page.screenshot(path=ARTIFACTS / f"{name}-{host}.png")
+
+
+def choose(page: Page, index: int, checkpoint: str, tab: str = "txt2img") -> None:
+    select = page.locator(f"#multipass_{tab}_{index}_checkpoint")
+    select.focus()
+    listed = select.locator("option").all_inner_texts()
+    select.select_option(next(name for name in listed if name.split(" [")[0] == checkpoint))
+
+
+def test_two_passes_from_the_panel_to_the_picture(page: Page, webui: Webui) -> None:
+    open_panel(page)
+    set_request(page, webui)
+    choose(page, 0, "soft")
+    choose(page, 1, "ink")
+    page.locator("#multipass_txt2img_1_switch_at").fill("0.3")
+    page.locator("#multipass_txt2img_1_negative_prompt").fill("a bus")
+    # Generate right after typing: what was typed counts
+    page.locator("#multipass_txt2img_1_prompt").press_sequentially("a rocket")
+    webui.arm()
+    infotext = generate(page)
+    screenshot(page, webui, "panel")
+    passes = plan_in(infotext)["passes"]
+    assert isinstance(passes, list)
+    assert [own["checkpoint"].split(" [")[0] for own in passes] == ["soft", "ink"]
+    assert passes[1]["switch_at"] == 0.3
+    assert (passes[1]["prompt"], passes[1]["negative_prompt"]) == ("a rocket", "a bus")
+    assert re.search(r"Multipass passes: \"?Pass 1 soft \[\w+\] 1-3; Pass 2 ink \[\w+\] 4-10", infotext)
+    assert webui.state()["evaluations"] == ["soft"] * 3 + ["ink"] * 7
+
+
+def test_closed_means_off(page: Page, webui: Webui) -> None:
+    set_request(page, webui)
+    assert "Multipass" not in generate(page)
+
+
+def test_a_pasted_picture_fills_the_panel_with_more_than_it_shows(page: Page, webui: Webui) -> None:
+    three = {
+        "version": 1,
+        "switch_unit": "step",
+        "passes": [
+            {"checkpoint": "soft", "name": "one"},
+            {"checkpoint": "ink", "switch_at": 2, "prompt": 'b, "quoted": c', "prompt_mode": "append"},
+            {"checkpoint": "soft", "switch_at": 6, "name": "back"},
+        ],
+    }
+    request = {"prompt": "a red apple", "seed": 7, "steps": 10, "width": 64, "height": 64, "sampler_name": "Euler"}
+    rendered = webui.generate(plan=three, **request)
+    page.locator("#txt2img_prompt textarea").fill(rendered.infotexts[0])
+    page.locator("#paste").first.click()
+    expect(page.locator("#multipass_txt2img_form fieldset")).to_have_count(3)
+    expect(page.locator("#multipass_txt2img_form")).to_be_visible()
+    assert json.loads(plan_field(page)) == plan_in(rendered.infotexts[0])
+    screenshot(page, webui, "pasted")
+    # an edit changes what was edited and nothing else
+    page.locator("#multipass_txt2img_2_prompt").fill("d")
+    changed = plan_in(rendered.infotexts[0])
+    changed["passes"][2]["prompt"] = "d"  # type: ignore[index]
+    assert json.loads(plan_field(page)) == changed
+    webui.arm()
+    assert plan_in(generate(page)) == changed
+
+
+def test_what_is_refused_is_said_in_the_page(page: Page, webui: Webui) -> None:
+    set_request(page, webui)
+    open_panel(page)
+    page.evaluate(
+        """() => {
+            const field = gradioApp().querySelector("#multipass_txt2img_plan textarea");
+            field.value = JSON.stringify({version: 1, passes: [{checkpoint: "gone"}]});
+            field.dispatchEvent(new Event("input", {bubbles: true}));
+        }"""
+    )
+    page.locator("#txt2img_generate").click()
+    expect(page.locator("#html_log_txt2img, #html_info_txt2img").filter(has_text="gone").first).to_contain_text(
+        'passes[0].checkpoint: the webui lists no checkpoint "gone"', timeout=30_000
+    )
+
+
+def test_img2img_has_a_panel_of_its_own(page: Page, webui: Webui) -> None:
+    page.locator("#tabs button", has_text="img2img").first.click()
+    open_panel(page, "img2img")
+    choose(page, 1, "ink", "img2img")
+    page.locator("#multipass_img2img_1_prompt").fill("only here")
+    assert json.loads(plan_field(page, "img2img"))["passes"][1]["prompt"] == "only here"
+    assert "only here" not in plan_field(page)
