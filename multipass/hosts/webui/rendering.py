@@ -146,7 +146,12 @@ class Rendering:
             raise RuntimeError(f"{p.sampler_name} ended before {self.plan.label(run.last.segment.pass_index)} began")
 
     def _restore(self) -> None:
-        """The checkpoint that was in place before the request. A failure here must not hide what came before it."""
+        """The checkpoint that was in place before the request. A failure here must not hide what came before it.
+
+        A Forge that had none yet loads what its options name when the next picture begins.
+        """
+        if self._before is None:
+            return
         try:
             compat.load(self._before)
         except Exception:  # noqa: BLE001 - the host loads by its options again when the next picture begins
