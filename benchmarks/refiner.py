@@ -1,0 +1,81 @@
+"""A plan of two passes against the webui's own Refiner: the same picture, alternating, in one running host."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tests.webui import checkpoints
+from tests.webui.conftest import KNOWN_OPTIONS, PROBE
+from tests.webui.host import ROOT, Webui, find_install, running
+
+REQUEST: dict[str, Any] = {
+    "prompt": "a red apple",
+    "seed": 7,
+    "steps": 20,
+    "width": 128,
+    "height": 128,
+    "cfg_scale": 4,
+    "sampler_name": "Euler",
+}
+PLAN = {"version": 1, "switch_unit": "timestep", "passes": [{}, {"checkpoint": "ink", "switch_at": 0.5}]}
+WAYS: dict[str, dict[str, Any]] = {
+    "plan": {"plan": PLAN},
+    "refiner": {"refiner_checkpoint": "ink", "refiner_switch_at": 0.5},
+}
+
+
+def measure(host: Webui, rounds: int) -> dict[str, list[float]]:
+    """Seconds per picture of each way; the first round only warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    for index in tqdm(range(rounds + 1), unit="round"):
+        for name, way in WAYS.items():
+            started = time.perf_counter()
+            host.try_generate(**REQUEST, **way).raise_for_status()
+            if index:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    arguments = parser.parse_args()
+    install = find_install()
+    if install is None:
+        raise SystemExit("no webui: set WEBUI_DIR")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        config = checkpoints.make(place / "models/checkpoints")
+        if install.is_forge:
+            checkpoints.forge_configs(install.folder, config)
+        with running(install, place / "data", place / "models/checkpoints", config, [ROOT, PROBE]) as host:
+            host.set_options(**KNOWN_OPTIONS)
+            same = host.generate(**REQUEST, **WAYS["plan"]).same_picture(host.generate(**REQUEST, **WAYS["refiner"]))
+            seconds = measure(host, arguments.rounds)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    figures = {
+        "host": install.folder.name,
+        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
+        "same_picture": same,
+        "rounds": arguments.rounds,
+        "median_seconds": medians,
+        "spread_seconds": {name: statistics.stdev(values) for name, values in seconds.items()},
+        "ratio": medians["plan"] / medians["refiner"],
+    }
+    print(json.dumps(figures, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
