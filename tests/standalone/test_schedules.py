@@ -19,7 +19,8 @@ from multipass.hosts.standalone.schedules import (
     sigma_at,
     timestep_at,
 )
-from multipass.plan import PlanError
+from multipass.plan import PlanError, decode
+from multipass.schedule import segments
 
 
 def test_the_training_schedule_is_stable_diffusion_s() -> None:
@@ -133,3 +134,9 @@ def test_the_ancestral_method_reaches_the_data_s_distribution() -> None:
 def test_sampler_names_are_all_different() -> None:
     names = [name.casefold() for sampler in SAMPLERS for name in (sampler.name, *sampler.aliases)]
     assert len(set(names)) == len(names)
+
+
+def test_a_fraction_is_of_the_steps_asked_for_where_the_webuis_ddim_runs_others() -> None:
+    sampling = lay_out("DDIM", "Automatic", 60)
+    halves = decode({"version": 1, "passes": [{}, {"switch_at": 0.5}]})
+    assert [(part.first_step, part.end_step) for part in segments(halves, sampling.steps)] == [(0, 30), (30, 62)]

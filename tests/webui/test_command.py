@@ -23,9 +23,9 @@ LEVELS = 1
 def test_the_command_renders_what_the_webui_renders(
     webui: Webui, models: tuple[Path, Path], tmp_path: Path, sampler: str, scheduler: str, unit: str
 ) -> None:
-    request = {"prompt": "a (red:1.2) apple", "negative_prompt": "a bus", "seed": 7, "steps": 12, "cfg_scale": 4}
+    request = {"prompt": "a (red:1.2) apple", "negative_prompt": "a bus", "seed": 7, "steps": 10, "cfg_scale": 4}
     request |= {"width": 128, "height": 64, "sampler_name": sampler, "scheduler": scheduler}
-    passes = [{"checkpoint": "soft"}, {"checkpoint": "ink", "switch_at": 0.4, "prompt": "a rocket"}]
+    passes = [{"checkpoint": "soft"}, {"checkpoint": "ink", "switch_at": 0.55, "prompt": "a rocket"}]
     plan = {"version": 1, "switch_unit": unit, "passes": passes}
     theirs = webui.generate(plan=plan, **request)
 

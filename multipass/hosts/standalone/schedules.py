@@ -141,17 +141,20 @@ SCHEDULER_PLACE = "request.scheduler"
 class Sampling(msgspec.Struct, frozen=True):
     """A sampler with a schedule laid over a number of steps: everything about the steps that is known beforehand.
 
-    ``scheduler`` is the type as asked for (``Automatic`` stays), in its full spelling.
+    ``scheduler`` is the type as asked for (``Automatic`` stays), in its full spelling; ``asked`` the steps asked for,
+    which fractions are fractions of, even where the sampler runs one more or less.
     """
 
     sampler: Sampler
     scheduler: str
     sigmas: tuple[float, ...]
+    asked: int
 
     @property
     def steps(self) -> SamplingSteps:
         """What the plan is laid over."""
-        return SamplingSteps(self.sigmas, tuple(float(nearest_timestep(sigma)) for sigma in self.sigmas[:-1]))
+        timesteps = tuple(float(nearest_timestep(sigma)) for sigma in self.sigmas[:-1])
+        return SamplingSteps(self.sigmas, timesteps, self.asked)
 
 
 def lay_out(sampler_name: str, scheduler: str, steps: int) -> Sampling:
@@ -173,9 +176,9 @@ def lay_out(sampler_name: str, scheduler: str, steps: int) -> Sampling:
     if sampler.own_schedule is not None:
         if spelled != AUTOMATIC:
             raise PlanError(Problem(SCHEDULER_PLACE, f"{sampler.name} has a schedule of its own, leave out {spelled}"))
-        return Sampling(sampler, spelled, tuple(sampler.own_schedule(steps)))
+        return Sampling(sampler, spelled, tuple(sampler.own_schedule(steps)), steps)
     schedule = SCHEDULES[sampler.automatic if spelled == AUTOMATIC else spelled]
-    return Sampling(sampler, spelled, tuple(schedule(steps)))
+    return Sampling(sampler, spelled, tuple(schedule(steps)), steps)
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:
