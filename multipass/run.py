@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from multipass.plan import Plan
-from multipass.schedule import Segment
+from multipass.schedule import SamplingSteps, Segment
 
 
 class Switch(msgspec.Struct, frozen=True):
@@ -26,16 +26,15 @@ class PlanRun:
 
     Args:
         parts: the segments of the trajectory, from ``schedule.segments``.
-        evaluations_per_step: how often the sampler asks the denoiser in one step (2 for second-order samplers). A
-            switch happens at a step's first evaluation only, never inside a step.
+        steps: what they were laid over. A switch happens at a step's first evaluation only, never inside a step.
     """
 
-    def __init__(self, plan: Plan, parts: Sequence[Segment], evaluations_per_step: int = 1) -> None:
+    def __init__(self, plan: Plan, parts: Sequence[Segment], steps: SamplingSteps) -> None:
         settings = dict(plan.running)
         self._switches = tuple(
             Switch(part, settings[part.pass_index].checkpoint, settings[part.pass_index].cfg_scale) for part in parts
         )
-        self._evaluations_per_step = evaluations_per_step
+        self._steps = steps
         self._position = 0
 
     @property
@@ -57,7 +56,7 @@ class PlanRun:
         if self._position + 1 == len(self._switches):
             return None
         upcoming = self._switches[self._position + 1]
-        boundary = upcoming.segment.first_step * self._evaluations_per_step
+        boundary = self._steps.first_evaluation(upcoming.segment.first_step)
         if evaluation < boundary:
             return None
         if evaluation > boundary:

@@ -15,22 +15,34 @@ class SamplingSteps(msgspec.Struct, frozen=True):
     Attributes:
         sigmas: the noise level at the start of each step and, last, where the final step ends; one more than steps.
         timesteps: the training timestep (0..999, 999 = most noise) nearest to each step's start; one per step.
-        asked: what a fraction of the steps is a fraction of, where that is not their count: some samplers run a few
-            more or less than they were asked for, and the webui's own fractions are of what it asked.
+        evaluations: how often the denoiser was asked before each step; empty for once in every step.
+        asked: how many evaluations the sampler was asked for, which fractions are fractions of; ``None`` for as many as
+            steps. A sampler may run more or fewer, and the webui's own fractions are of what it asked.
     """
 
     sigmas: tuple[float, ...]
     timesteps: tuple[float, ...]
+    evaluations: tuple[int, ...] = ()
     asked: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.sigmas) != len(self.timesteps) + 1 or not self.timesteps:
             raise ValueError(f"{len(self.timesteps)} steps need one sigma more, got {len(self.sigmas)}")
+        if self.evaluations and len(self.evaluations) != len(self.timesteps):
+            raise ValueError(f"{len(self.timesteps)} steps, but {len(self.evaluations)} places where they begin")
 
     @property
     def count(self) -> int:
         """How many steps there are, at least 1."""
         return len(self.timesteps)
+
+    def first_evaluation(self, step: int) -> int:
+        """The number, counted from 0, of the evaluation that the step begins with."""
+        return self.evaluations[step] if self.evaluations else step
+
+    def fraction(self, step: int) -> float:
+        """How much of the sampling, 0..1, is done when the step begins."""
+        return self.first_evaluation(step) / (self.asked or self.count)
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -83,7 +95,7 @@ def _first_step(unit: SwitchUnit, own: Pass, steps: SamplingSteps) -> int:
     count = steps.count
     match unit:
         case SwitchUnit.STEPS:
-            reached = (i / (steps.asked or count) >= at for i in range(count))
+            reached = (steps.fraction(i) >= at for i in range(count))
         case SwitchUnit.TIMESTEP:
             # the webui's Refiner: modules/sd_samplers_common.py, apply_refiner
             done = (TRAINING_TIMESTEPS - 1 - t for t in steps.timesteps)

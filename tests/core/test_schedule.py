@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 
@@ -112,21 +113,30 @@ def test_for_people_steps_count_from_one() -> None:
 @given(ordered_plans(), sampling_steps())
 def test_a_run_tells_each_boundary_once_and_at_its_step(plan: Plan, steps: SamplingSteps) -> None:
     parts = segments(plan, steps)
-    for evaluations_per_step in (1, 2):
-        run = PlanRun(plan, parts, evaluations_per_step)
+    for per_step in (1, 2, 3):
+        evaluated = msgspec.structs.replace(steps, evaluations=tuple(range(0, steps.count * per_step, per_step)))
+        run = PlanRun(plan, parts, evaluated)
         assert run.current.segment == parts[0]
         told = {}
-        for evaluation in range(steps.count * evaluations_per_step):
+        for evaluation in range(steps.count * per_step):
             switch = run.before_evaluation(evaluation)
             if switch is not None:
                 told[evaluation] = switch.segment
-        assert told == {part.first_step * evaluations_per_step: part for part in parts[1:]}
+        assert told == {part.first_step * per_step: part for part in parts[1:]}
         assert run.current == run.last
+
+
+def test_a_fraction_is_of_the_evaluations_that_were_asked_for() -> None:
+    """As in the host's DPM fast (10 evaluations in 4 steps) and DDIM (9 steps when asked for 10)."""
+    fast = SamplingSteps((4.0, 3.0, 2.0, 1.0, 0.0), (900, 700, 500, 300), evaluations=(0, 3, 6, 9), asked=10)
+    assert spans(segments(plan(0.3, 0.61), fast)) == [(0, 0, 1), (1, 1, 3), (2, 3, 4)]
+    ddim = SamplingSteps(tuple(range(9, -1, -1)), tuple(range(900, 0, -100)), asked=10)
+    assert spans(segments(plan(0.55), ddim)) == [(0, 0, 6), (1, 6, 9)]
 
 
 def test_a_missed_boundary_is_an_error_not_the_wrong_model() -> None:
     two = plan(0.5)
-    run = PlanRun(two, segments(two, linear(10)))
+    run = PlanRun(two, segments(two, linear(10)), linear(10))
     assert run.before_evaluation(4) is None
     with pytest.raises(RuntimeError, match="evaluation 5 was missed"):
         run.before_evaluation(6)
@@ -135,3 +145,5 @@ def test_a_missed_boundary_is_an_error_not_the_wrong_model() -> None:
 def test_steps_need_one_sigma_more() -> None:
     with pytest.raises(ValueError, match="one sigma more"):
         SamplingSteps(sigmas=(1.0,), timesteps=(999.0,))
+    with pytest.raises(ValueError, match="places where they begin"):
+        SamplingSteps(sigmas=(1.0, 0.0), timesteps=(999.0,), evaluations=(0, 1))

@@ -29,11 +29,24 @@ SAMPLERS = [
     {"sampler_name": "DPM++ 2M", "scheduler": "Karras"},
     {"sampler_name": "DDIM"},
 ]
-SECOND_ORDER = [
-    {"sampler_name": "Heun"},
-    {"sampler_name": "DPM++ SDE", "scheduler": "Karras"},
-    {"sampler_name": "DPM2 a"},
-]
+# every other sampler of the host, and how many evaluations each of its steps takes when it is asked for ten
+OTHER_SAMPLERS: dict[str, list[int]] = {
+    "LMS": [1] * 10,
+    "DPM++ 2M SDE": [1] * 10,
+    "DPM++ 2M SDE Heun": [1] * 10,
+    "DPM++ 3M SDE": [1] * 10,
+    "Heun": [2] * 9 + [1],
+    "DPM2": [2] * 9 + [1],
+    "DPM2 a": [2] * 9 + [1],
+    "DPM++ SDE": [2] * 9 + [1],
+    "DPM++ 2S a": [2] * 9 + [1],
+    "Restart": [2] * 9 + [1],
+    "DPM fast": [3, 3, 3, 1],
+    "UniPC": [1] * 10,
+    "PLMS": [2] + [1] * 8,
+    "DDIM CFG++": [1] * 9,
+    "LCM": [1] * 10,
+}
 
 
 def sampler_id(sampler: dict[str, str]) -> str:
@@ -128,13 +141,28 @@ def test_c3_ddim_with_steps_that_do_not_divide_a_thousand(webui: Webui) -> None:
     assert ours.same_picture(refiner)
 
 
-@pytest.mark.parametrize("sampler", SECOND_ORDER, ids=sampler_id)
-def test_c3_at_step_boundaries_of_second_order_samplers(webui: Webui, sampler: dict[str, str]) -> None:
-    request = {**REQUEST, **sampler}
+@pytest.mark.parametrize("sampler", [name for name in OTHER_SAMPLERS if name != "LCM"])
+def test_c3_with_every_other_sampler(webui: Webui, sampler: str) -> None:
+    """At a boundary, so that where the Refiner would switch inside a second-order step there is no difference."""
+    request = {**REQUEST, "sampler_name": sampler}
+    evaluations = OTHER_SAMPLERS[sampler]
+    at = sum(evaluations[: len(evaluations) // 2]) / (10 * (2 if evaluations.count(2) > 1 else 1))
+    ours = webui.generate_unchanged(plan=a_then_b(at), **request)
+    refiner = webui.generate(**refined(webui, at), **request)
+    assert runs(ours)[0] == ("soft", sum(evaluations[: len(evaluations) // 2]))
+    assert ours.evaluations == refiner.evaluations
+    assert ours.same_picture(refiner)
+
+
+def test_c3_restart_rises_again_and_a_boundary_fires_once(webui: Webui) -> None:
+    """From 20 steps on Restart goes back up to noisier levels."""
+    request = {**REQUEST, "sampler_name": "Restart", "steps": 20}
     ours = webui.generate_unchanged(plan=a_then_b(0.5), **request)
     refiner = webui.generate(**refined(webui, 0.5), **request)
-    assert runs(ours)[0] == ("soft", STEPS)
+    assert [name for name, _ in runs(ours)] == ["soft", "ink"]
     assert ours.same_picture(refiner)
+    low = webui.generate_unchanged(plan=a_then_b(1.5, "sigma"), **request)
+    assert [name for name, _ in runs(low)] == ["soft", "ink"]
 
 
 @pytest.mark.parametrize("unit", ["timestep", "steps"])
@@ -206,18 +234,24 @@ def test_c9_there_and_back_repeats_and_leaves_a_as_it_was(webui: Webui) -> None:
     assert webui.generate(**REQUEST).same_picture(plain)
 
 
-@pytest.mark.parametrize("sampler", [*SAMPLERS, *SECOND_ORDER], ids=sampler_id)
-def test_c8_the_steps_that_ran_are_the_steps_that_are_told(webui: Webui, sampler: dict[str, str]) -> None:
+@pytest.mark.parametrize("kind", ["txt2img", "img2img"])
+@pytest.mark.parametrize("sampler", [sampler["sampler_name"] for sampler in SAMPLERS] + list(OTHER_SAMPLERS))
+def test_c8_the_steps_that_ran_are_the_steps_that_are_told(webui: Webui, picture: str, sampler: str, kind: str) -> None:
     later = (("b", "ink", 0.3), ("c", "noise1", 0.7))
     three = plan({"name": "a"}, *({"name": name, "checkpoint": own, "switch_at": at} for name, own, at in later))
-    ours = webui.generate_unchanged(plan=three, **{**REQUEST, **sampler})
-    per_step = 2 if sampler in SECOND_ORDER else 1
-    assert [count for _, count in runs(ours)][:2] == [3 * per_step, 4 * per_step]
+    request = {**REQUEST, "sampler_name": sampler}
+    if kind == "img2img":
+        request |= {"init_images": [picture], "denoising_strength": 0.9, "steps": 12}
+    ours = webui.generate_unchanged(kind, plan=three, **request)
     told = re.search(r'Multipass passes: "?([^"]*?)"?, Multipass:', ours.infotexts[0])
     assert told is not None
-    last = 9 if sampler["sampler_name"] == "DDIM" else 10  # the host's DDIM runs one less than asked
-    assert re.fullmatch(rf"a soft \[\w+\] 1-3; b ink \[\w+\] 4-7; c noise1 \[\w+\] 8-{last}", told[1])
-    assert len(ours.evaluations) == last * per_step - (sampler in SECOND_ORDER)
+    spans = [(int(first), int(last or first)) for first, last in re.findall(r"\] (\d+)(?:-(\d+))?", told[1])]
+    assert [name for name, _ in runs(ours)] == ["soft", "ink", "noise1"]
+    assert spans[0][0] == 1
+    assert [first for first, _ in spans[1:]] == [last + 1 for _, last in spans[:-1]]
+    if kind == "txt2img":
+        expected = OTHER_SAMPLERS.get(sampler, [1] * (9 if sampler == "DDIM" else 10))
+        assert [count for _, count in runs(ours)] == [sum(expected[first - 1 : last]) for first, last in spans]
 
 
 def test_c4_a_pass_holds_its_texts_from_its_first_step(webui: Webui) -> None:

@@ -88,7 +88,7 @@ def render(
     top = sigmas[0] if job.sampling.sampler.scaled_noise else (1 + sigmas[0] ** 2) ** 0.5
     latent = noise() * top
     step = stepper(job.sampling.sampler.method, sigmas, noise)
-    run = PlanRun(job.plan, job.parts)
+    run = PlanRun(job.plan, job.parts, job.sampling.steps)
     here = run.current
     started = time.perf_counter()
     watcher.pass_begins(here.segment)

@@ -154,7 +154,7 @@ class Sampling(msgspec.Struct, frozen=True):
     def steps(self) -> SamplingSteps:
         """What the plan is laid over."""
         timesteps = tuple(float(nearest_timestep(sigma)) for sigma in self.sigmas[:-1])
-        return SamplingSteps(self.sigmas, timesteps, self.asked)
+        return SamplingSteps(self.sigmas, timesteps, asked=self.asked)
 
 
 def lay_out(sampler_name: str, scheduler: str, steps: int) -> Sampling:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from modules import devices, sd_models, shared
@@ -72,6 +72,24 @@ def swapping(x: Any) -> Iterator[None]:
     sampling_cleanup(shared.sd_model.forge_objects.unet)
     yield
     sampling_prepare(shared.sd_model.forge_objects.unet, x=x)
+
+
+@contextmanager
+def without_a_model() -> Iterator[None]:
+    """While a sampler is run without its model: Forge would move the model into place for it."""
+    if not IS_FORGE:
+        yield
+        return
+    from modules import sd_samplers_kdiffusion, sd_samplers_timesteps
+
+    from multipass.hosts.webui import hooks
+
+    def nothing(*_: Any, **__: Any) -> None: ...
+
+    with ExitStack() as stack:
+        for module in (sd_samplers_kdiffusion, sd_samplers_timesteps):
+            stack.enter_context(hooks.replaced(module, sampling_prepare=nothing, sampling_cleanup=nothing))
+        yield
 
 
 def prepare_loaded(p: Any) -> None:

@@ -89,7 +89,7 @@ class Rendering:
             steps = sampling.sampling_steps(p)
             assert steps is not None, "the host has a model by now"
             self._parts = segments(self.plan, steps)
-            run = PlanRun(self.plan, self._parts, sampling.evaluations_per_step(p.sampler_name))
+            run = PlanRun(self.plan, self._parts, steps)
             if run.current.segment.pass_index != self.first:
                 self._enter(p, run.current)
                 kwargs["conditioning"], kwargs["unconditional_conditioning"] = p.get_conds()

@@ -1,79 +1,158 @@
-"""What a sampler of the webui will run for a request: its steps, and how often it asks the denoiser in one."""
+"""What a sampler of the webui will run for a request, found out by running it: on one number instead of a picture.
+
+The sampler's own code decides how many steps it takes, how often it asks the denoiser in one and at which noise levels.
+Instead of knowing that of every sampler (and of those that extensions bring), it is run with a denoiser that only takes
+notes. That costs milliseconds and is right by construction.
+"""
 
 from __future__ import annotations
 
+import copy
+import functools
+from collections.abc import Callable
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
+import k_diffusion.sampling
 import torch
-from modules import processing, sd_samplers, sd_samplers_common, shared
+from modules import devices, processing, sd_samplers, shared
 
+from multipass.hosts.webui import compat, hooks
 from multipass.problems import PlanError, Problem
-from multipass.schedule import SamplingSteps
+from multipass.schedule import TRAINING_TIMESTEPS, SamplingSteps
 
-# asks the denoiser an irregular number of times per step, or hides its steps: not told right yet, therefore refused
-_REFUSED = {
-    "PLMS": "its first step asks the denoiser twice",
-    "UniPC": "its steps are its own",
-    "DDIM CFG++": "it is not verified",
-    "LCM": "its noise table has 50 entries",
-    "Restart": "its noise rises again",
-    "DPM fast": "its steps are its own",
-    "DPM adaptive": "no step boundary is visible from outside",
-}
+# what these take depends on the picture itself, so nothing can be announced
+_ADAPTIVE = ("DPM adaptive",)
 
 
 def check(sampler_name: str) -> None:
     """Raises PlanError for a sampler that switch passes cannot be run with."""
-    reason = _REFUSED.get(sampler_name)
-    if reason is not None:
-        raise PlanError(Problem("sampler_name", f'multipass does not switch inside "{sampler_name}" yet: {reason}'))
-
-
-def evaluations_per_step(sampler_name: str) -> int:
-    """2 for the second-order samplers, else 1."""
-    config = sd_samplers.find_sampler_config(sampler_name)
-    return config.total_steps(1) if config is not None else 1
+    if sampler_name in _ADAPTIVE:
+        reason = (
+            f"multipass cannot switch inside {sampler_name}: it chooses its steps as it goes, no boundary is visible"
+        )
+        raise PlanError(Problem("sampler_name", reason))
 
 
 def sampling_steps(p: Any) -> SamplingSteps | None:
-    """The steps of the request's first sampling, asked of a sampler as the host will make it.
+    """The steps of the request's first sampling. Nothing of the request or of the host is changed.
 
     ``None`` while the host has no model yet, which the noise levels come from, or has still to correct the sampler's
     name.
+
+    Raises:
+        PlanError: if the sampler would run no step.
     """
     has_model = getattr(shared.sd_model, "sd_checkpoint_info", None) is not None
-    if not has_model or sd_samplers.find_sampler_config(p.sampler_name) is None:
+    config = sd_samplers.find_sampler_config(p.sampler_name)
+    if not has_model or config is None:
         return None
-    told = dict(p.extra_generation_params)  # asking writes there; the host will write the same when it asks
-    try:
-        sampler = sd_samplers.create_sampler(p.sampler_name, shared.sd_model)
-        if isinstance(p, processing.StableDiffusionProcessingImg2Img):
-            steps, t_enc = sd_samplers_common.setup_img2img_steps(p)
-        else:
-            steps, t_enc = p.steps, None
-        if hasattr(sampler, "get_timesteps"):
-            return _by_timesteps(sampler.get_timesteps(p, steps), p.steps if t_enc is None else t_enc + 1, t_enc)
-        sigmas = sampler.get_sigmas(p, steps)
-        return _by_sigmas(sigmas if t_enc is None else sigmas[steps - t_enc - 1 :], sampler.model_wrap.sigmas)
-    finally:
-        p.extra_generation_params.clear()
-        p.extra_generation_params.update(told)
-
-
-def _by_sigmas(sigmas: torch.Tensor, training_sigmas: torch.Tensor) -> SamplingSteps:
-    """k-diffusion samplers. The nearest timestep is found as the host's ``apply_refiner`` finds it."""
-    sigmas = sigmas.cpu()
-    training = training_sigmas.to(sigmas.device)
-    timesteps = [torch.argmin(torch.abs(training - sigma)).item() for sigma in sigmas[:-1]]
-    return SamplingSteps(sigmas=tuple(sigmas.tolist()), timesteps=tuple(map(float, timesteps)))
-
-
-def _by_timesteps(timesteps: torch.Tensor, asked: int, t_enc: int | None) -> SamplingSteps:
-    """DDIM is given timesteps, lowest first (in img2img only the first ``t_enc``), and goes from the last to the first:
-    one step less than there are timesteps."""
-    given = timesteps[:t_enc].flip(0).long().cpu()
-    if len(given) < 2:
+    sampler = sd_samplers.create_sampler(p.sampler_name, shared.sd_model)
+    notes = _Notes(sampler.model_wrap_cfg)
+    _run(sampler, notes, _stand_in(p))
+    if not notes.levels:
         raise PlanError(Problem("denoising_strength", "too low: the sampler runs no step"))
-    alphas = shared.sd_model.alphas_cumprod.cpu()[given].double()
-    sigmas = ((1 - alphas) / alphas).sqrt()
-    return SamplingSteps(tuple(sigmas.tolist()), tuple(map(float, given[:-1].tolist())), asked)
+    starts = notes.starts()
+    levels = [notes.levels[start] for start in starts]
+    timesteps = _timesteps(sampler, levels)
+    sigmas = _sigmas_at(timesteps) if hasattr(sampler, "get_timesteps") else levels
+    return SamplingSteps((*sigmas, 0.0), tuple(timesteps), starts, config.total_steps(notes.steps_asked))
+
+
+class _Notes:
+    """In the place of the host's ``CFGDenoiser``: finds every picture finished as it is, and writes down its level."""
+
+    padded_cond_uncond = padded_cond_uncond_v0 = False
+    need_last_noise_uncond = False
+    cond_scale_miltiplier = 1.0
+
+    def __init__(self, denoiser: Any) -> None:
+        self.inner_model = denoiser.inner_model  # samplers read the noise schedule there
+        self.last_noise_uncond: Any = None
+        self.levels: list[float] = []
+        self.asked_before_callbacks: list[int] = []
+        self.steps_asked = 0
+
+    def __call__(self, x: torch.Tensor, level: torch.Tensor, **_: Any) -> torch.Tensor:
+        self.levels.append(float(level.max()))
+        self.last_noise_uncond = x
+        return x
+
+    def launch(self, steps: int, sample: Callable[[], Any]) -> Any:
+        """In the place of ``launch_sampling``, which would reset the progress."""
+        self.steps_asked = steps
+        return sample()
+
+    def callback(self, _: Any) -> None:
+        """In the place of ``callback_state``, which a sampler calls in each step after the step's first evaluation."""
+        self.asked_before_callbacks.append(len(self.levels) - 1)
+
+    def starts(self) -> tuple[int, ...]:
+        """The evaluations that steps begin with.
+
+        PLMS calls back in its first step after the second evaluation, a trial at the level where the next step then
+        begins: of two such in a row at the same level only the later is a step's beginning.
+        """
+        found = sorted({0, *self.asked_before_callbacks})
+        return tuple(
+            start for start, following in pairwise([*found, -1]) if following < 0 or self._differ(start, following)
+        )
+
+    def _differ(self, one: int, other: int) -> bool:
+        return self.levels[one] != self.levels[other]
+
+
+def _run(sampler: Any, notes: _Notes, p: Any) -> None:
+    sampler.model_wrap_cfg = notes
+    sampler.launch_sampling = notes.launch
+    sampler.callback_state = notes.callback
+    sampler.func = _quiet(sampler.func)
+    sampler.create_noise_sampler = lambda x, *_: lambda *_: torch.zeros_like(x)
+    x = torch.zeros((1, 4, 1, 1), device=devices.device)
+    with (
+        torch.no_grad(),
+        hooks.replaced(k_diffusion.sampling, torch=k_diffusion.sampling.torch),
+        compat.without_a_model(),
+    ):
+        if isinstance(p, processing.StableDiffusionProcessingImg2Img):
+            sampler.sample_img2img(p, x, x, None, None)
+        else:
+            sampler.sample(p, x, None, None)
+
+
+def _stand_in(p: Any) -> Any:
+    """A copy of the request that may be written to and draws no noise."""
+    stand_in = copy.copy(p)
+    stand_in.extra_generation_params = {}
+    stand_in.rng = SimpleNamespace(next=lambda: torch.zeros((1, 4, 1, 1), device=devices.device))
+    stand_in.mask = stand_in.nmask = None
+    stand_in.fill_fields_from_opts()
+    return stand_in
+
+
+def _quiet(sample: Callable[..., Any]) -> Callable[..., Any]:
+    """The sampler's function without its progress bar; the host still reads its parameters."""
+
+    @functools.wraps(sample)
+    def quiet(*args: Any, **kwargs: Any) -> Any:
+        return sample(*args, **{**kwargs, "disable": True})
+
+    return quiet
+
+
+def _timesteps(sampler: Any, levels: list[float]) -> list[float]:
+    """The training timestep of each level, as the host's ``apply_refiner`` finds it.
+
+    DDIM and its kin are asked with timesteps in the first place. LCM's table has 50 sigmas for the 1000 timesteps.
+    """
+    if hasattr(sampler, "get_timesteps"):
+        return [float(int(level)) for level in levels]
+    table = sampler.model_wrap.sigmas.cpu()
+    every = TRAINING_TIMESTEPS // len(table)
+    return [float(torch.argmin(torch.abs(table - level)).item() * every + every - 1) for level in levels]
+
+
+def _sigmas_at(timesteps: list[float]) -> list[float]:
+    alphas = shared.sd_model.alphas_cumprod.cpu()[torch.tensor(timesteps).long()].double()
+    return ((1 - alphas) / alphas).sqrt().tolist()
