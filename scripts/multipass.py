@@ -1,8 +1,8 @@
 """The entry that the webui loads."""
 
-from modules import scripts
+from modules import script_callbacks, scripts
 
-from multipass.hosts.webui import script, ui
+from multipass.hosts.webui import api, script, ui
 
 
 class Multipass(scripts.Script):
@@ -28,3 +28,6 @@ class Multipass(scripts.Script):
 
     def before_process_batch(self, p, *args, **kwargs):
         script.before_process_batch(p)
+
+
+script_callbacks.on_app_started(api.register)

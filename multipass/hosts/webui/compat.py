@@ -16,6 +16,12 @@ def loaded() -> Any:
     return getattr(shared.sd_model, "sd_checkpoint_info", None)
 
 
+def have_a_model() -> None:
+    """Forge loads its first model when the first picture asks for it, not when it starts."""
+    if IS_FORGE and loaded() is None:
+        sd_models.forge_model_reload()
+
+
 def load(info: Any) -> bool:
     """Put a checkpoint's weights in place with the host's own means; options and config.json are left alone.
 

@@ -33,10 +33,10 @@ class Rendering:
         self.failed: Exception | None = None
         self._checkpoints = dict(named)
         self._before = before
-        self._parts = segments(plan, announced) if announced is not None else ()
+        self.parts = segments(plan, announced) if announced is not None else ()
         self._texts: dict[int, list[Texts]] = {}
-        self.first = self._parts[0].pass_index if self._parts else starts_with(plan)
-        self.last = self._parts[-1].pass_index if self._parts else plan.running[-1][0]
+        self.first = self.parts[0].pass_index if self.parts else starts_with(plan)
+        self.last = self.parts[-1].pass_index if self.parts else plan.running[-1][0]
 
     # --- in the order in which the host calls ------------------------------------------------------------------------
 
@@ -88,8 +88,8 @@ class Rendering:
         try:
             steps = sampling.sampling_steps(p)
             assert steps is not None, "the host has a model by now"
-            self._parts = segments(self.plan, steps)
-            run = PlanRun(self.plan, self._parts, steps)
+            self.parts = segments(self.plan, steps)
+            run = PlanRun(self.plan, self.parts, steps)
             if run.current.segment.pass_index != self.first:
                 self._enter(p, run.current)
                 kwargs["conditioning"], kwargs["unconditional_conditioning"] = p.get_conds()
@@ -170,10 +170,10 @@ class Rendering:
         """Written again after sampling, so that it comes after what the sampler wrote: readers that trip over our
         quoted JSON have then read the rest."""
         titles = {index: checkpoints.title(info) for index, info in self._checkpoints.items() if self._is_told(index)}
-        for key, value in infotext_values(self.plan, self._parts, titles).items():
+        for key, value in infotext_values(self.plan, self.parts, titles).items():
             p.extra_generation_params.pop(key, None)
             p.extra_generation_params[key] = value
 
     def _is_told(self, index: int) -> bool:
         """A pass that did not run is not loaded, nor its file hashed just to be told."""
-        return index == self.first or not self._parts or any(part.pass_index == index for part in self._parts)
+        return index == self.first or not self.parts or any(part.pass_index == index for part in self.parts)

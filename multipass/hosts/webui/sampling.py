@@ -29,9 +29,7 @@ _ADAPTIVE = ("DPM adaptive",)
 def check(sampler_name: str) -> None:
     """Raises PlanError for a sampler that switch passes cannot be run with."""
     if sampler_name in _ADAPTIVE:
-        reason = (
-            f"multipass cannot switch inside {sampler_name}: it chooses its steps as it goes, no boundary is visible"
-        )
+        reason = f"multipass cannot switch inside {sampler_name}: it chooses its steps as it goes, no step boundary is visible"
         raise PlanError(Problem("sampler_name", reason))
 
 
@@ -95,12 +93,8 @@ class _Notes:
         begins: of two such in a row at the same level only the later is a step's beginning.
         """
         found = sorted({0, *self.asked_before_callbacks})
-        return tuple(
-            start for start, following in pairwise([*found, -1]) if following < 0 or self._differ(start, following)
-        )
-
-    def _differ(self, one: int, other: int) -> bool:
-        return self.levels[one] != self.levels[other]
+        trials = {start for start, after in pairwise(found) if self.levels[start] == self.levels[after]}
+        return tuple(start for start in found if start not in trials)
 
 
 def _run(sampler: Any, notes: _Notes, p: Any) -> None:

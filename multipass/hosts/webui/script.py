@@ -23,7 +23,7 @@ def before_process(p: Any, enabled: object = False, plan: object = None) -> None
     try:
         decoded = read_arguments(enabled, plan)
         if decoded is not None:
-            rendering = _check(p, decoded)
+            rendering = check(p, decoded)
             rendering.attach(p)
             setattr(p, _ATTRIBUTE, rendering)
     except PlanError as error:
@@ -54,7 +54,7 @@ def read_arguments(enabled: object, plan: object) -> Plan | None:
     return decode(plan)
 
 
-def _check(p: Any, plan: Plan) -> Rendering:
+def check(p: Any, plan: Plan) -> Rendering:
     """Everything that can be known before anything is loaded. Raises PlanError."""
     problems = [
         problem for index, own in enumerate(plan.passes) if own.enabled for problem in _not_yet(f"passes[{index}]", own)

@@ -1,0 +1,124 @@
+"""The endpoints under ``/multipass/v1/``, there with and without ``--api``; shapes as in ``docs/plan.md``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from secrets import compare_digest
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends, FastAPI, HTTPException, Request
+from modules import processing, sd_samplers, sd_schedulers, shared
+from modules.call_queue import queue_lock
+from starlette.concurrency import run_in_threadpool
+
+from multipass.hosts.webui import compat, script
+from multipass.plan import Steps, Strength, decode, json_schema
+from multipass.problems import PlanError, Problem, explain
+
+PREFIX = "/multipass/v1"
+
+
+class ValidateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ``POST validate`` is asked: a plan, and the part of a request that decides the steps."""
+
+    plan: Any
+    steps: Steps = 20
+    sampler_name: str = "Euler a"
+    scheduler: str = "Automatic"
+    img2img: bool = False
+    denoising_strength: Strength = 0.75
+    width: Annotated[int, msgspec.Meta(ge=64)] = 512
+    height: Annotated[int, msgspec.Meta(ge=64)] = 512
+
+
+def register(_: Any, app: FastAPI) -> None:
+    """From ``on_app_started``: add the routes."""
+    guard = [Depends(_guard(app))]
+    app.add_api_route(f"{PREFIX}/schema", json_schema, methods=["GET"], dependencies=guard)
+
+    async def validate_route(request: Request) -> dict[str, Any]:
+        # waits for a picture in the making, which must not keep the server from answering others
+        return await run_in_threadpool(validate, await request.body())
+
+    app.add_api_route(f"{PREFIX}/validate", validate_route, methods=["POST"], dependencies=guard)
+
+
+def validate(body: bytes) -> dict[str, Any]:
+    """The steps of each enabled pass, half-open and counted from 0, or what is wrong. Nothing is rendered.
+
+    A pass that gets no step has an empty range. Asks the host's own sampler, so it waits while a picture is made.
+    """
+    try:
+        asked = _read(body)
+        plan = decode(asked.plan)
+        with queue_lock:
+            compat.have_a_model()
+            rendering = script.check(_request(asked), plan)
+    except PlanError as error:
+        return {"ok": False, "errors": [{"path": p.path, "message": p.message} for p in error.problems]}
+    parts = {part.pass_index: part for part in rendering.parts}
+    passes: list[dict[str, Any]] = []
+    reached = 0
+    for index, _ in plan.running:
+        part = parts.get(index)
+        first, end = (part.first_step, part.end_step) if part else (reached, reached)
+        passes.append({"name": plan.label(index), "first_step": first, "end_step": end})
+        reached = end
+    return {"ok": True, "passes": passes}
+
+
+def _read(body: bytes) -> ValidateBody:
+    try:
+        raw = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise PlanError(Problem("", f"not JSON: {error}")) from None
+    try:
+        return msgspec.convert(raw, ValidateBody)
+    except msgspec.ValidationError as error:
+        raise PlanError(explain(str(error), msgspec.inspect.type_info(ValidateBody), raw)) from None
+
+
+def _request(asked: ValidateBody) -> Any:
+    """A request as the host would make it, that is only looked at."""
+    sampler_name, scheduler = sd_samplers.get_sampler_and_scheduler(asked.sampler_name, asked.scheduler)
+    rest = asked.sampler_name.removeprefix(sampler_name).strip()  # "DPM++ 2M Karras" names both; unknown: the default
+    if not asked.sampler_name.startswith(sampler_name) or (rest and rest not in sd_schedulers.schedulers_map):
+        raise PlanError(Problem("sampler_name", f'the webui has no sampler "{asked.sampler_name}"'))
+    common = {"steps": asked.steps, "sampler_name": sampler_name, "scheduler": scheduler}
+    size = {"width": asked.width, "height": asked.height}
+    if asked.img2img:
+        strength = asked.denoising_strength
+        return processing.StableDiffusionProcessingImg2Img(**common, **size, denoising_strength=strength)
+    return processing.StableDiffusionProcessingTxt2Img(**common, **size)
+
+
+def _guard(app: FastAPI) -> Callable[[Request], None]:
+    """Opened by the host's ``--api-auth`` or by a gradio login, and where neither is set, by nothing."""
+
+    def guard(request: Request) -> None:
+        open_to_all = not shared.cmd_opts.api_auth and getattr(app, "auth", None) is None
+        if not (open_to_all or _has_api_credentials(request) or _is_logged_in(app, request)):
+            raise HTTPException(401, "Not authenticated", headers={"WWW-Authenticate": "Basic"})
+
+    return guard
+
+
+def _has_api_credentials(request: Request) -> bool:
+    if not shared.cmd_opts.api_auth:
+        return False
+    kind, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    try:
+        given = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        return False
+    known = [pair.strip().encode() for pair in shared.cmd_opts.api_auth.split(",")]
+    return kind.lower() == "basic" and any([compare_digest(given, pair) for pair in known])  # noqa: C419 - no early end
+
+
+def _is_logged_in(app: FastAPI, request: Request) -> bool:
+    """Gradio 3 calls its cookie ``access-token``, gradio 4 adds an id to that."""
+    tokens: dict[str, str] = getattr(app, "tokens", {})
+    return any(value in tokens for name, value in request.cookies.items() if name.startswith("access-token"))
