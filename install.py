@@ -3,4 +3,4 @@
 import launch
 
 if not launch.is_installed("msgspec"):
-    launch.run_pip("install msgspec", "msgspec for Multipass")
+    launch.run_pip('install "msgspec>=0.19"', "msgspec for Multipass")

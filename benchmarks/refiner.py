@@ -14,8 +14,8 @@ from typing import Any
 from tqdm import tqdm
 
 from tests.webui import checkpoints
-from tests.webui.conftest import KNOWN_OPTIONS, PROBE
-from tests.webui.host import ROOT, Webui, find_install, running
+from tests.webui.conftest import EXTENSIONS, KNOWN_OPTIONS
+from tests.webui.host import Webui, find_install, running
 
 REQUEST: dict[str, Any] = {
     "prompt": "a red apple",
@@ -58,7 +58,7 @@ def main() -> None:
         config = checkpoints.make(place / "models/checkpoints")
         if install.is_forge:
             checkpoints.forge_configs(install.folder, config)
-        with running(install, place / "data", place / "models/checkpoints", config, [ROOT, PROBE]) as host:
+        with running(install, place / "data", place / "models/checkpoints", config, EXTENSIONS) as host:
             host.set_options(**KNOWN_OPTIONS)
             same = host.generate(**REQUEST, **WAYS["plan"]).same_picture(host.generate(**REQUEST, **WAYS["refiner"]))
             seconds = measure(host, arguments.rounds)

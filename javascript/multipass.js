@@ -3,6 +3,7 @@
 (function () {
     "use strict";
 
+    const ADDED = {append: " (appended)", prepend: " (prepended)"};
     const EMPTY_PLAN = {version: 1, passes: [{}, {switch_at: 0.5}]};
 
     const field = (tab, name) => gradioApp().querySelector(`#multipass_${tab}_${name} textarea, #multipass_${tab}_${name} input`);
@@ -11,7 +12,7 @@
     function readPlan(tab) {
         try {
             const plan = JSON.parse(field(tab, "plan").value);
-            return Array.isArray(plan.passes) ? plan : structuredClone(EMPTY_PLAN);
+            return Array.isArray(plan.passes) && plan.passes.every((own) => own instanceof Object) ? plan : structuredClone(EMPTY_PLAN);
         } catch {
             return structuredClone(EMPTY_PLAN);
         }
@@ -75,13 +76,15 @@
         shown.value = input.value;
         input.addEventListener("input", () => {
             shown.value = input.value;
-            edit(tab, index, declared.name, Number(input.value));
+            edit(tab, index, declared.name, input.value === "" ? "" : Number(input.value));
         });
         return element("span", {class: "multipass-number"}, input, ...(fraction ? [shown] : []));
     }
 
     function textInput(tab, index, own, declared) {
-        const input = element("textarea", {rows: 2, placeholder: declared.description});
+        const inherited = index === 0 ? "as above" : "as pass 1";
+        const placeholder = own[declared.name] === "" ? "(empty)" : inherited;
+        const input = element("textarea", {rows: 2, placeholder});
         input.value = own[declared.name] || "";
         input.addEventListener("input", () => edit(tab, index, declared.name, input.value));
         return input;
@@ -98,7 +101,8 @@
             const input = make(tab, index, own, declared);
             const id = `multipass_${tab}_${index}_${declared.name}`;
             (input.matches("span") ? input.querySelector("input") : input).id = id;
-            const label = element("label", {for: id, title: declared.description}, declared.title);
+            const added = declared.name.endsWith("prompt") && own[declared.name] ? ADDED[own.prompt_mode] || "" : "";
+            const label = element("label", {for: id, title: declared.description}, declared.title + added);
             set.append(element("div", {class: `multipass-field multipass-${declared.name}`}, label, input));
         }
         return set;

@@ -104,6 +104,11 @@ class Pass(Strict, frozen=True, kw_only=True):
     scale: Annotated[float, Meta(title="Scale", description="Enlarge before refining.", ge=0.25, le=8)] | None = None
     upscaler: Annotated[str, Meta(title="Upscaler", description="What enlarges.", min_length=1)] | None = None
 
+    @property
+    def is_head(self) -> bool:
+        """Whether it begins a trajectory of its own (the first pass, which has no kind, is told by its place)."""
+        return self.kind in (PassKind.REFINE, PassKind.SUBJECT)
+
 
 class Common(Strict, frozen=True, kw_only=True):
     """Text joined to the end of every pass's text."""
@@ -157,7 +162,7 @@ class Plan(Strict, frozen=True, kw_only=True):
                 cfg_scale = head.cfg_scale if cfg_scale is None else cfg_scale
                 clip_skip = head.clip_skip if clip_skip is None else clip_skip
             whole = msgspec.structs.replace(own, checkpoint=checkpoint, cfg_scale=cfg_scale, clip_skip=clip_skip)
-            if head is None or own.kind in (PassKind.REFINE, PassKind.SUBJECT):
+            if head is None or own.is_head:
                 head = whole
             filled.append((index, whole))
         return tuple(filled)
@@ -178,14 +183,14 @@ def decode(source: object) -> Plan:
         PlanError: for anything that is not a plan that could run somewhere, and nothing else. What depends on a host
             (whether a checkpoint exists, what a sampler does) is the host's to check.
     """
-    raw = _parse(source) if isinstance(source, (str, bytes, bytearray)) else source
+    raw = _parse(source)
     try:
         plan = msgspec.convert(raw, Plan)
         encode(plan)  # a text that cannot be written (a lone surrogate) would fail later, where nobody expects it
     except msgspec.ValidationError as error:
         raise PlanError(explain(str(error), msgspec.inspect.type_info(Plan), raw)) from None
-    except (UnicodeError, RecursionError, OverflowError) as error:
-        raise PlanError(Problem("", f"not a plan: {error}")) from None
+    except UnicodeError as error:
+        raise PlanError(Problem("", f"not a text: {error}")) from None
     problems = tuple(_rules(plan))
     if problems:
         raise PlanError(*problems)
@@ -202,11 +207,16 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Plan)}
 
 
-def _parse(text: str | bytes | bytearray) -> object:
+def _parse(source: object) -> object:
+    """JSON or what it decodes to, as plain objects."""
     try:
-        return msgspec.json.decode(text)
+        return (
+            msgspec.json.decode(source) if isinstance(source, (str, bytes, bytearray)) else msgspec.to_builtins(source)
+        )
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise PlanError(Problem("", f"not JSON: {error}")) from None
+    except Exception as error:  # noqa: BLE001 - whatever a foreign object does when it is looked at
+        raise PlanError(Problem("", f"not a plan: {error}")) from None
 
 
 # --- rules across fields, in the same form as the structural errors ---------------------------------------------------
@@ -227,7 +237,7 @@ def _rules(plan: Plan) -> Iterator[Problem]:
         yield Problem("version", f"expected {PLAN_VERSION}, got {plan.version}")
     if not plan.running:
         yield Problem("passes", "every pass is switched off")
-    elif plan.running[0][1].kind in (PassKind.REFINE, PassKind.SUBJECT):
+    elif plan.running[0][1].is_head:
         index, own = plan.running[0]
         assert own.kind is not None
         yield Problem(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from multipass.plan import Pass, PassKind, Plan, PromptMode
+from multipass.plan import Plan, PromptMode
 
 SEPARATOR = ", "
 
@@ -31,16 +31,12 @@ def pass_texts(plan: Plan, inherited: Texts) -> dict[int, Texts]:
             _apply(own.prompt_mode, head.prompt, own.prompt),
             _apply(own.prompt_mode, head.negative_prompt, own.negative_prompt),
         )
-        if not result or _starts_a_trajectory(own):
+        if not result or own.is_head:
             head = texts
         result[index] = Texts(
             _join(texts.prompt, plan.common.prompt), _join(texts.negative_prompt, plan.common.negative_prompt)
         )
     return result
-
-
-def _starts_a_trajectory(own: Pass) -> bool:
-    return own.kind in (PassKind.REFINE, PassKind.SUBJECT)
 
 
 def _apply(mode: PromptMode, inherited: str, own: str | None) -> str:

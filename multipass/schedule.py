@@ -16,8 +16,8 @@ class SamplingSteps(msgspec.Struct, frozen=True):
         sigmas: the noise level at the start of each step and, last, where the final step ends; one more than steps.
         timesteps: the training timestep (0..999, 999 = most noise) nearest to each step's start; one per step.
         evaluations: how often the denoiser was asked before each step; empty for once in every step.
-        asked: how many evaluations the sampler was asked for, which fractions are fractions of; ``None`` for as many as
-            steps. A sampler may run more or fewer, and the webui's own fractions are of what it asked.
+        asked: how many evaluations the sampler was asked for: a sampler may run more or fewer, and the webui's own
+            fractions are of these. ``None``: fractions are of the steps.
     """
 
     sigmas: tuple[float, ...]
@@ -42,7 +42,7 @@ class SamplingSteps(msgspec.Struct, frozen=True):
 
     def fraction(self, step: int) -> float:
         """How much of the sampling, 0..1, is done when the step begins."""
-        return self.first_evaluation(step) / (self.asked or self.count)
+        return step / self.count if self.asked is None else self.first_evaluation(step) / self.asked
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ def segments(plan: Plan, steps: SamplingSteps) -> tuple[Segment, ...]:
     A pass that gets no step has no segment.
 
     Raises:
-        PlanError: where a pass would begin before the pass ahead of it.
+        PlanError: where a pass would begin before the pass ahead of it, or after a step that there is not.
     """
     running = plan.running
     starts = [0, *(_first_step(plan.unit_of(own), own, steps) for _, own in running[1:])]
@@ -77,6 +77,11 @@ def segments(plan: Plan, steps: SamplingSteps) -> tuple[Segment, ...]:
         )
         for (ahead, _), (index, _), start_ahead, start in zip(running, running[1:], starts, starts[1:], strict=False)
         if start < start_ahead
+    ]
+    problems += [
+        Problem(f"passes[{index}].switch_at", f"expected a whole number from 0 to {steps.count}, got {own.switch_at:g}")
+        for index, own in running[1:]
+        if plan.unit_of(own) is SwitchUnit.STEP and (own.switch_at or 0) > steps.count
     ]
     if problems:
         raise PlanError(*problems)
@@ -95,7 +100,8 @@ def _first_step(unit: SwitchUnit, own: Pass, steps: SamplingSteps) -> int:
     count = steps.count
     match unit:
         case SwitchUnit.STEPS:
-            reached = (steps.fraction(i) >= at for i in range(count))
+            # 1 is never, also where a sampler runs more steps than it was asked for
+            reached = (steps.fraction(i) >= at and at < 1 for i in range(count))
         case SwitchUnit.TIMESTEP:
             # the webui's Refiner: modules/sd_samplers_common.py, apply_refiner
             done = (TRAINING_TIMESTEPS - 1 - t for t in steps.timesteps)

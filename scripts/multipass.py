@@ -29,5 +29,8 @@ class Multipass(scripts.Script):
     def before_process_batch(self, p, *args, **kwargs):
         script.before_process_batch(p)
 
+    def postprocess(self, p, processed, *args):
+        script.postprocess(p)
+
 
 script_callbacks.on_app_started(api.register)

@@ -80,3 +80,14 @@ def sampling_steps(draw: st.DrawFn) -> SamplingSteps:
     sigmas = sorted(draw(st.lists(st.floats(0.01, 160), min_size=count, max_size=count, unique=True)), reverse=True)
     timesteps = sorted(draw(st.lists(st.integers(0, 999), min_size=count, max_size=count)), reverse=True)
     return SamplingSteps(sigmas=(*sigmas, 0.0), timesteps=tuple(map(float, timesteps)))
+
+
+@st.composite
+def laid_out(draw: st.DrawFn) -> tuple[Plan, SamplingSteps]:
+    """An ordered plan and steps that it fits: no step number is beyond them."""
+    plan, steps = draw(ordered_plans()), draw(sampling_steps())
+    if plan.switch_unit is not SwitchUnit.STEP:
+        return plan, steps
+    first, *others = plan.passes
+    fitted = [msgspec.structs.replace(own, switch_at=min(own.switch_at or 0, steps.count)) for own in others]
+    return msgspec.structs.replace(plan, passes=(first, *fitted)), steps

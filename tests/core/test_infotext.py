@@ -10,7 +10,7 @@ from hypothesis import given
 from multipass.infotext import PASSES_KEY, PLAN_KEY, as_run, infotext_values
 from multipass.plan import Plan, decode
 from multipass.schedule import SamplingSteps, Segment, segments
-from tests.core.strategies import ordered_plans, sampling_steps
+from tests.core.strategies import laid_out
 
 # modules/infotext_utils.py of the webui, which reads the picture's text back
 RE_PARAM = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
@@ -48,8 +48,9 @@ def test_the_first_running_pass_gets_the_checkpoint_it_ran_with() -> None:
     assert [own.checkpoint for own in ran.passes] == [None, "base [aa]", None]
 
 
-@given(ordered_plans(), sampling_steps())
-def test_the_value_is_a_plan_with_the_same_passes(plan: Plan, steps: SamplingSteps) -> None:
+@given(laid_out())
+def test_the_value_is_a_plan_with_the_same_passes(both: tuple[Plan, SamplingSteps]) -> None:
+    plan, steps = both
     titles = titles_of(plan)
     parts = segments(plan, steps)
     again = decode(infotext_values(plan, parts, titles)["Multipass"])
@@ -58,8 +59,9 @@ def test_the_value_is_a_plan_with_the_same_passes(plan: Plan, steps: SamplingSte
     assert as_run(again, titles) == again
 
 
-@given(ordered_plans(), sampling_steps())
-def test_the_webui_reads_the_plan_back_to_the_letter(plan: Plan, steps: SamplingSteps) -> None:
+@given(laid_out())
+def test_the_webui_reads_the_plan_back_to_the_letter(both: tuple[Plan, SamplingSteps]) -> None:
+    plan, steps = both
     values = infotext_values(plan, segments(plan, steps), titles_of(plan))
     line = "Steps: 20, Sampler: Euler, CFG scale: 7, Multipass: " + json.dumps(values["Multipass"], ensure_ascii=False)
     assert json.loads(dict(RE_PARAM.findall(line))["Multipass"]) == values["Multipass"]

@@ -174,12 +174,31 @@ def test_no_input_raises_anything_but_our_error(source: object) -> None:
 
 
 class Hostile(dict[str, object]):
-    def __repr__(self) -> str:
+    def __getitem__(self, key: str) -> object:
         raise RuntimeError("looked at")
+
+    items = keys = values = __iter__ = __getitem__  # type: ignore[assignment]
+
+
+class Text(str):
+    __slots__ = ()
 
 
 @pytest.mark.parametrize(
-    "source", [object(), {1: 2}, {"version": 1, "passes": [Hostile(a=1)]}, two(prompt=object()), two(prompt="\ud800")]
+    "source",
+    [
+        object(),
+        {1: 2},
+        {"version": 1, "passes": [Hostile(a=1)]},
+        two(prompt=object()),
+        two(prompt="\ud800"),
+        two(prompt=Text("a")),
+        two(prompt={1, 2}),
+        {"version": 1, "passes": {1, 2}},
+        2**200,
+        two(switch_at=2**2000),
+    ],
+    ids=lambda source: type(source).__name__,
 )
 def test_objects_that_are_not_json_are_refused_too(source: object) -> None:
     assert problems(source)

@@ -7,11 +7,12 @@ from itertools import pairwise
 import msgspec
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from multipass.plan import Plan, PlanError, SwitchUnit, decode
 from multipass.run import PlanRun
 from multipass.schedule import SamplingSteps, Segment, describe, segments
-from tests.core.strategies import ordered_plans, plans, sampling_steps
+from tests.core.strategies import laid_out, plans, sampling_steps
 
 
 def linear(count: int) -> SamplingSteps:
@@ -31,8 +32,9 @@ def spans(parts: tuple[Segment, ...]) -> list[tuple[int, int, int]]:
     return [(part.pass_index, part.first_step, part.end_step) for part in parts]
 
 
-@given(ordered_plans(), sampling_steps())
-def test_segments_partition_the_steps(plan: Plan, steps: SamplingSteps) -> None:
+@given(laid_out())
+def test_segments_partition_the_steps(both: tuple[Plan, SamplingSteps]) -> None:
+    plan, steps = both
     parts = segments(plan, steps)
     assert parts[0].first_step == 0
     assert parts[-1].end_step == steps.count
@@ -61,8 +63,9 @@ def reached(unit: SwitchUnit, at: float, step: int, steps: SamplingSteps) -> boo
     }[unit]
 
 
-@given(ordered_plans(), sampling_steps())
-def test_a_pass_begins_at_the_first_step_that_reaches_its_point(plan: Plan, steps: SamplingSteps) -> None:
+@given(laid_out())
+def test_a_pass_begins_at_the_first_step_that_reaches_its_point(both: tuple[Plan, SamplingSteps]) -> None:
+    plan, steps = both
     parts = {part.pass_index: part for part in segments(plan, steps)}
     for index, own in plan.running[1:]:
         if index in parts:
@@ -85,7 +88,6 @@ def test_a_pass_begins_at_the_first_step_that_reaches_its_point(plan: Plan, step
         ("sigma", 0, 20),
         ("step", 7, 7),
         ("step", 20, 20),
-        ("step", 400, 20),
     ],
 )
 def test_where_a_pass_begins_in_twenty_steps(unit: str, at: float, expected: int) -> None:
@@ -105,23 +107,39 @@ def test_a_boundary_before_the_one_ahead_is_refused() -> None:
     assert str(caught.value) == "passes[2].switch_at: Pass 3 would begin at step 7, before Pass 2 at step 17"
 
 
+def test_a_step_that_there_is_not_is_refused() -> None:
+    with pytest.raises(PlanError) as caught:
+        segments(plan(21, unit="step"), linear(20))
+    assert str(caught.value) == "passes[1].switch_at: expected a whole number from 0 to 20, got 21"
+
+
+@given(sampling_steps(), st.integers(1, 60), st.integers(1, 3))
+def test_a_fraction_of_one_is_never_and_of_zero_is_at_once(steps: SamplingSteps, asked: int, per_step: int) -> None:
+    """Also where a sampler runs more steps, or asks more often, than it was asked to."""
+    evaluations = tuple(range(0, steps.count * per_step, per_step))
+    uneven = msgspec.structs.replace(steps, asked=asked, evaluations=evaluations)
+    assert spans(segments(plan(1), uneven)) == [(0, 0, steps.count)]
+    assert spans(segments(plan(0), uneven)) == [(1, 0, steps.count)]
+
+
 def test_for_people_steps_count_from_one() -> None:
     two = decode({"version": 1, "passes": [{"name": "a"}, {"name": "b", "switch_at": 0.95}]})
     assert describe(two, segments(two, linear(20))) == "a 1-19; b 20"
 
 
-@given(ordered_plans(), sampling_steps())
-def test_a_run_tells_each_boundary_once_and_at_its_step(plan: Plan, steps: SamplingSteps) -> None:
+@given(laid_out())
+def test_a_run_tells_each_boundary_once_and_at_its_step(both: tuple[Plan, SamplingSteps]) -> None:
+    plan, steps = both
     parts = segments(plan, steps)
     for per_step in (1, 2, 3):
         evaluated = msgspec.structs.replace(steps, evaluations=tuple(range(0, steps.count * per_step, per_step)))
-        run = PlanRun(plan, parts, evaluated)
-        assert run.current.segment == parts[0]
+        run = PlanRun(parts, evaluated)
+        assert run.current == parts[0]
         told = {}
         for evaluation in range(steps.count * per_step):
-            switch = run.before_evaluation(evaluation)
-            if switch is not None:
-                told[evaluation] = switch.segment
+            upcoming = run.before_evaluation(evaluation)
+            if upcoming is not None:
+                told[evaluation] = upcoming
         assert told == {part.first_step * per_step: part for part in parts[1:]}
         assert run.current == run.last
 
@@ -136,7 +154,7 @@ def test_a_fraction_is_of_the_evaluations_that_were_asked_for() -> None:
 
 def test_a_missed_boundary_is_an_error_not_the_wrong_model() -> None:
     two = plan(0.5)
-    run = PlanRun(two, segments(two, linear(10)), linear(10))
+    run = PlanRun(segments(two, linear(10)), linear(10))
     assert run.before_evaluation(4) is None
     with pytest.raises(RuntimeError, match="evaluation 5 was missed"):
         run.before_evaluation(6)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from multipass.hosts.standalone.checkpoints import CheckpointFolder
 from multipass.hosts.standalone.engine import make_ready, render
-from multipass.hosts.standalone.job import Job, lay_out_plan, prepare
+from multipass.hosts.standalone.job import Job, prepare
+from multipass.hosts.standalone.layout import lay_out_plan
 from multipass.hosts.standalone.models import Checkpoints
 from multipass.manifest import Load, PassRecord, Source
 from multipass.plan import decode

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from multipass.hosts.standalone.checkpoints import CheckpointFile, CheckpointFolder, Family
 from multipass.hosts.standalone.errors import InputError
-from multipass.hosts.standalone.job import lay_out_plan, prepare
+from multipass.hosts.standalone.job import prepare
+from multipass.hosts.standalone.layout import lay_out_plan
 from multipass.hosts.standalone.models import Checkpoint, Checkpoints, Place
 from multipass.hosts.standalone.originals import ORIGINALS
 from multipass.plan import PlanError, decode

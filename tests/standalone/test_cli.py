@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -400,13 +403,50 @@ def test_schema_accepts_a_plan_and_not_another_thing(capsys: pytest.CaptureFixtu
         jsonschema.validate(A_TO_B | {"passes": []}, schema)
 
 
-def test_checking_a_plan_needs_no_torch() -> None:
-    """It answers at once."""
-    import subprocess
-    import sys
-
+def run_without(modules: Sequence[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a Python where these cannot be imported."""
     code = (
-        "import sys; from multipass.hosts.standalone.cli import main; main(['schema']);"
-        "import multipass.hosts.standalone.schedules; assert 'torch' not in sys.modules"
+        f"import sys; sys.modules.update(dict.fromkeys({list(modules)!r}));"
+        f"from multipass.hosts.standalone.cli import main; sys.exit(main({list(arguments)!r}))"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_checking_a_plan_needs_no_torch_nor_anything_else(write: Callable[[object], str]) -> None:
+    heavy = ["torch", "diffusers", "transformers", "safetensors", "yaml", "PIL", "numpy"]
+    assert run_without(heavy, "schema").returncode == 0
+    done = run_without(heavy, "validate", write(A_TO_B))
+    assert (done.returncode, done.stdout) == (0, "composition 1-3; style 4-6\n"), done.stderr
+
+
+def test_what_is_not_installed_is_one_line(write: Callable[[object], str], checkpoints: Path) -> None:
+    done = run_without(["diffusers"], "render", write(A_TO_B), "--checkpoints", str(checkpoints))
+    assert done.returncode == 2
+    assert re.fullmatch(r"multipass: diffusers\S* is not installed: pip install .*\n", done.stderr), done.stderr
+
+
+def test_who_reads_only_the_beginning_is_no_failure() -> None:
+    command = f"{sys.executable} -m multipass.hosts.standalone.cli schema | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_plan_saved_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(A_TO_B), encoding="utf-8-sig")
+    assert main(["validate", str(path)]) == 0
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_for_every_pass(render: Render, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert render(A_TO_B) == 0
+    shown = terminal.getvalue()
+    assert "Loading a" in shown
+    assert shown.index("Pass 1 of 2: composition") < shown.index("Pass 2 of 2: style")
+    assert shown.count("3/3") == 2

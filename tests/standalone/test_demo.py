@@ -89,9 +89,6 @@ def test_the_table_is_a_plan_for_every_cell() -> None:
     assert len({msgspec.json.encode(cell.plan) for cell in cells}) == len(cells)
 
 
-@pytest.mark.skipif(
-    not (demo.CHECKPOINTS / f"{demo.DEMO.first}.safetensors").is_file(), reason="the bundled checkpoints are not here"
-)
 def test_the_bundled_checkpoints(tmp_path: Path, store: Checkpoints) -> None:
     """One subject, few steps: they load, differ, and stay within their size."""
     folder = CheckpointFolder(demo.CHECKPOINTS)

@@ -14,6 +14,7 @@ from tests.webui import checkpoints
 from tests.webui.host import ROOT, Install, Webui, find_install, running
 
 PROBE = Path(__file__).parent / "probe"
+EXTENSIONS = {"multipass": ROOT, "probe": PROBE}
 # the host forgets to put back overridden options that are not in its config.json: let them be there
 KNOWN_OPTIONS = {
     "sd_model_checkpoint": "soft",
@@ -47,7 +48,7 @@ def webui(install: Install, models: tuple[Path, Path], tmp_path_factory: pytest.
     """With the extension."""
     folder, config = models
     data = tmp_path_factory.mktemp("webui") / "data"
-    with running(install, data, folder, config, [ROOT, PROBE]) as host:
+    with running(install, data, folder, config, EXTENSIONS) as host:
         host.set_options(**KNOWN_OPTIONS)
         yield host
 
@@ -59,7 +60,7 @@ def plain_webui(
     """The same without the extension."""
     folder, config = models
     data = tmp_path_factory.mktemp("plain") / "data"
-    with running(install, data, folder, config, [PROBE]) as host:
+    with running(install, data, folder, config, {"probe": PROBE}) as host:
         host.set_options(**KNOWN_OPTIONS)
         yield host
 

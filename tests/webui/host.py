@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +112,13 @@ class Webui:
         assert answer.status_code == 200, answer.text[:2000]
         return self.read(answer)
 
+    def generate_with(self, fault: dict[str, Any], plan: Any, **request: Any) -> Answer:
+        """One request, which must succeed, while the probe does something."""
+        self.arm(**fault)
+        answer = self.try_generate(plan=plan, **request)
+        assert answer.status_code == 200, answer.text[:2000]
+        return self.read(answer)
+
     def generate_unchanged(self, kind: str = "txt2img", plan: Any = None, **request: Any) -> Answer:
         """As ``generate``, and the host must be afterwards as it was before (C15)."""
         before = self.circumstances()
@@ -149,17 +156,18 @@ class Webui:
 
 @contextmanager
 def running(
-    install: Install, data: Path, checkpoints: Path, config: Path, extensions: Sequence[Path], *more: str
+    install: Install, data: Path, checkpoints: Path, config: Path, extensions: Mapping[str, Path], *more: str
 ) -> Iterator[Webui]:
     """Start a webui with its own data folder; ended, whatever happens, when the block is left.
 
     Args:
         checkpoints: a folder of checkpoints, which all have the original config file ``config``.
+        extensions: by the name that the host knows them by, which also orders them.
         more: further arguments of the host.
     """
     (data / "extensions").mkdir(parents=True)
-    for extension in extensions:
-        (data / "extensions" / extension.name).symlink_to(extension)
+    for name, extension in extensions.items():
+        (data / "extensions" / name).symlink_to(extension)
         _install(install, extension)
     port, log = _free_port(), data / "webui.log"
     command = [str(install.python), "launch.py", *install.args, "--port", str(port), "--data-dir", str(data)]

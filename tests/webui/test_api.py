@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 import requests
 
-from tests.webui.conftest import PROBE
-from tests.webui.host import ROOT, Install, Webui, running
+from tests.webui.conftest import EXTENSIONS
+from tests.webui.host import Install, Webui, running
 from tests.webui.test_conformance import OTHER_SAMPLERS, REQUEST, SAMPLERS, a_then_b, plan, runs
 
 THREE = plan({"name": "a"}, {"name": "b", "checkpoint": "ink", "switch_at": 0.3}, {"name": "c", "switch_at": 0.75})
@@ -86,7 +86,7 @@ def locked(install: Install, models: tuple[Path, Path], tmp_path_factory: pytest
     folder, config = models
     data = tmp_path_factory.mktemp("locked") / "data"
     locks = ("--api-auth", "ann:one,bob:two", "--gradio-auth", "eve:three")
-    with running(install, data, folder, config, [ROOT, PROBE], *locks) as host:
+    with running(install, data, folder, config, EXTENSIONS, *locks) as host:
         yield host
 
 

@@ -210,6 +210,14 @@ def test_c7_from_the_start_is_b_alone_and_at_the_end_a_alone(webui: Webui, unit:
     assert only_a.same_picture(alone(webui, "soft"))
 
 
+@pytest.mark.parametrize(("sampler", "steps"), [("UniPC", 30), ("PLMS", 30), ("DDIM", 60)])
+def test_c7_the_end_is_a_alone_where_the_sampler_runs_more_than_asked(webui: Webui, sampler: str, steps: int) -> None:
+    request = {**REQUEST, "sampler_name": sampler, "steps": steps}
+    only_a = webui.generate(plan=a_then_b(1), **request)
+    assert set(only_a.evaluations) == {"soft"}
+    assert len(only_a.evaluations) > steps
+
+
 def test_c7_a_sigma_above_the_first_is_b_alone(webui: Webui) -> None:
     assert webui.generate_unchanged(plan=a_then_b(1000, "sigma"), **REQUEST).same_picture(alone(webui, "ink"))
 
@@ -329,6 +337,46 @@ def test_c15_the_checkpoint_of_the_header_is_back_after_a_plan_without_it(webui:
     webui.generate_unchanged(plan=plan({"checkpoint": "noise1"}, {"checkpoint": "ink", "switch_at": 0.5}), **REQUEST)
 
 
+LOOPBACK = {"script_name": "Loopback", "script_args": [2, 0.5, "Linear", "None"]}
+PROMPTS = {
+    "script_name": "Prompts from file or textbox",
+    "script_args": [False, False, "start", "an owl\na bus", False],
+}
+SEEDS = {
+    "script_name": "X/Y/Z plot",
+    "script_args": [1, "7,8", [], 0, "", [], 0, "", [], True, False, False, False, False, False, False, 0, False],
+}
+
+
+@pytest.mark.parametrize("script", [LOOPBACK, PROMPTS, SEEDS], ids=lambda script: script["script_name"])
+def test_c15_after_the_hosts_scripts_that_render_several_times(
+    webui: Webui, picture: str, script: dict[str, Any]
+) -> None:
+    """They render one request twice, or copies that are never closed; every one by the plan."""
+    way = {"init_images": [picture], "denoising_strength": 0.9} if script is LOOPBACK else {}
+    args = script["script_args"] if webui.install.is_forge or script is not PROMPTS else script["script_args"][:-1]
+    more = {"script_name": script["script_name"], "script_args": args, **way}
+    kind = "img2img" if way else "txt2img"
+    answer = webui.generate_unchanged(kind, plan=a_then_b(0.5), **REQUEST, **more)
+    assert [name for name, _ in runs(answer)] == ["soft", "ink"] * 2
+
+
+@pytest.mark.parametrize("scripts", ["scripts", "no scripts"])
+def test_c15_a_copy_rendered_in_the_middle_is_not_the_plans(webui: Webui, scripts: str) -> None:
+    before = webui.circumstances()
+    inside = webui.generate_with(
+        {"kind": "copy", "at": scripts}, plan({}, {"checkpoint": "ink", "switch_at": 0.5}), **REQUEST
+    )
+    assert runs(inside) == [("soft", 5), ("ink", 5), ("soft", 10)]
+    assert webui.circumstances() == before
+    plan_told = inside.infotexts[0].partition("Multipass: ")[2]
+    assert plan_told.index("soft [") < plan_told.index("ink [")
+
+
+def test_c15_the_option_when_the_request_keeps_its_overrides(webui: Webui) -> None:
+    webui.generate_unchanged(plan=plan({"checkpoint": "noise1"}), override_settings_restore_afterwards=False, **REQUEST)
+
+
 # --- refused -------------------------------------------------------------------------------------------------------
 
 REFUSED = [
@@ -357,6 +405,13 @@ def test_c24_refused_with_the_reason_before_anything_happens(
     assert reason in answer.json()["detail"]
     state = webui.state()
     assert state["evaluations"] == state["loads"] == []
+
+
+def test_c24_a_refusal_outlives_what_other_extensions_do(webui: Webui, unchanged: None) -> None:
+    webui.arm(kind="settings")
+    answer = webui.try_generate(plan=plan({"checkpoint": "gone"}), **REQUEST)
+    assert answer.status_code == 422
+    assert webui.state()["evaluations"] == []
 
 
 def test_c24_the_builtin_refiner_at_the_same_time(webui: Webui, unchanged: None) -> None:

@@ -146,6 +146,18 @@ def test_a_pasted_picture_fills_the_panel_with_more_than_it_shows(page: Page, we
     assert plan_in(generate(page)) == changed
 
 
+def test_pasting_a_picture_without_a_plan_keeps_the_plan(page: Page, webui: Webui) -> None:
+    page.locator("#multipass_txt2img_1_prompt").evaluate(
+        "(field) => { field.value = 'mine'; field.dispatchEvent(new Event('input')); }"
+    )
+    kept = plan_field(page)
+    assert json.loads(kept)["passes"][1]["prompt"] == "mine"
+    page.locator("#txt2img_prompt textarea").fill("a cat\nSteps: 9, Sampler: Euler, CFG scale: 5, Seed: 3, Size: 64x64")
+    page.locator("#paste").first.click()
+    expect(page.locator("#txt2img_steps input[type=number]")).to_have_value("9")
+    assert plan_field(page) == kept
+
+
 def test_what_is_refused_is_said_in_the_page(page: Page, webui: Webui) -> None:
     set_request(page, webui)
     open_panel(page)

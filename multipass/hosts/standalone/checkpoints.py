@@ -15,12 +15,12 @@ import msgspec
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from multipass import titles
 from multipass.hosts.standalone.errors import InputError
 from multipass.plan import PlanError, Problem
 
 SUFFIX = ".safetensors"
 SHORT_HASH = 10
-_TITLE = re.compile(r"^(?P<name>.*?)\s*\[(?P<hash>[0-9a-fA-F]{8,64})\]$", re.DOTALL)
 _HASH = re.compile(r"^(?:[0-9a-fA-F]{10}|[0-9a-fA-F]{64})$")
 _LAYER = re.compile(r"^(cond_stage_model|conditioner\.embedders\.0)\..*\.encoder\.layers\.(?P<number>\d+)\.")
 _UNET_INPUT = "model.diffusion_model.input_blocks.0.0.weight"
@@ -148,12 +148,12 @@ class CheckpointFolder:
         Raises:
             PlanError: with ``place``, if none or several are meant.
         """
-        named = _TITLE.match(asked)
-        found = list(self._by_hash(named["hash"], named["name"]) if named else self._by_name(asked))
+        named = titles.split(asked)
+        found = list(self._by_hash(named[1], named[0]) if named else self._by_name(asked))
         if not named and not found and _HASH.match(asked):
             found = list(self._by_hash(asked, ""))
         if not found:
-            raise PlanError(Problem(place, self._missing(asked, named["name"] if named else asked)))
+            raise PlanError(Problem(place, self._missing(asked, named[0] if named else asked)))
         if len(found) > 1 and len({file.sha256 for file in found}) > 1:  # copies of one checkpoint are no question
             several = ", ".join(file.title for file in found)
             raise PlanError(Problem(place, f"{asked!r} could be any of {several}"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
+import os
 import re
 import secrets
 import sys
@@ -25,7 +27,7 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 _SIZE = re.compile(r"^(?P<width>\d{1,5})x(?P<height>\d{1,5})$")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for each way to end
     """Run the command and return its exit code. Only ``--help``, ``--version`` and bad usage exit (0 and 2)."""
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
@@ -35,9 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse("; ".join(_told(problem, arguments) for problem in error.problems))
     except InputError as error:
         return _refuse(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("multipass"):
+            raise
+        return _refuse(f'{error.name} is not installed: pip install "sd-webui-multipass[demo]" brings it')
     except KeyboardInterrupt:
         _say("multipass: interrupted", to=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # who read our output has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - else the interpreter complains when it ends
+        return 0
     except Exception:  # noqa: BLE001  (the last resort of a command; the traceback is for whoever reports it)
         traceback.print_exc()
         return FAILED
@@ -48,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _render(arguments: argparse.Namespace) -> int:
     from multipass.hosts.standalone.checkpoints import CheckpointFolder
-    from multipass.hosts.standalone.job import lay_out_plan, prepare
+    from multipass.hosts.standalone.job import prepare
+    from multipass.hosts.standalone.layout import lay_out_plan
 
     plan = _with_seed(_read_plan(arguments))
     job = prepare(lay_out_plan(plan), CheckpointFolder(arguments.checkpoints))
@@ -70,7 +80,7 @@ def _render(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from multipass.hosts.standalone.job import lay_out_plan
+    from multipass.hosts.standalone.layout import lay_out_plan
 
     try:
         layout = lay_out_plan(_read_plan(arguments))
@@ -135,7 +145,7 @@ def _read_plan(arguments: argparse.Namespace) -> Plan:
     """The plan in the file, its request overridden by the command line."""
     path: Path = arguments.plan
     try:
-        plan = decode(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes())
+        plan = decode(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     given = _overrides(arguments)

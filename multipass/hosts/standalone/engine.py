@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from multipass.hosts.standalone.job import PIXELS_PER_LATENT, Job
+from multipass.hosts.standalone.job import Job
+from multipass.hosts.standalone.layout import PIXELS_PER_LATENT
 from multipass.hosts.standalone.models import Checkpoint
 from multipass.hosts.standalone.sampling import stepper
 from multipass.hosts.standalone.schedules import timestep_at
 from multipass.hosts.standalone.text import Encoded
 from multipass.manifest import Load, PassRecord
-from multipass.run import PlanRun, Switch
+from multipass.run import PlanRun
 from multipass.schedule import Segment
 
 LATENT_CHANNELS = 4
@@ -88,23 +89,23 @@ def render(
     top = sigmas[0] if job.sampling.sampler.scaled_noise else (1 + sigmas[0] ** 2) ** 0.5
     latent = noise() * top
     step = stepper(job.sampling.sampler.method, sigmas, noise)
-    run = PlanRun(job.plan, job.parts, job.sampling.steps)
+    run = PlanRun(job.parts, job.sampling.steps)
     here = run.current
     started = time.perf_counter()
-    watcher.pass_begins(here.segment)
+    watcher.pass_begins(here)
     for index in range(len(sigmas) - 1):
         switch = run.before_evaluation(index)
         if switch is not None:
             record(_record(job, here, passes, time.perf_counter() - started))
             here, started = switch, time.perf_counter()
-            watcher.pass_begins(here.segment)
-        denoised = _denoise(job, passes[here.segment.pass_index], latent, sigmas[index])
+            watcher.pass_begins(here)
+        denoised = _denoise(job, passes[here.pass_index], latent, sigmas[index])
         latent = step(latent, denoised, index)
         watcher.step_done(index, latent)
     if not latent.isfinite().all():
         raise FloatingPointError("the picture became not-a-number while sampling")
     latent = latent / (1 + sigmas[-1] ** 2) ** 0.5 if not job.sampling.sampler.scaled_noise else latent
-    picture = _to_image(passes[run.last.segment.pass_index].checkpoint.decode(latent))
+    picture = _to_image(passes[run.last.pass_index].checkpoint.decode(latent))
     record(_record(job, here, passes, time.perf_counter() - started))
     return picture
 
@@ -147,8 +148,7 @@ def _unet(job: Job, checkpoint: Checkpoint, scaled: Tensor, timestep: float, *te
     return answer.sample.float()
 
 
-def _record(job: Job, switch: Switch, passes: Mapping[int, Ready], seconds: float) -> PassRecord:
-    part = switch.segment
+def _record(job: Job, part: Segment, passes: Mapping[int, Ready], seconds: float) -> PassRecord:
     file = job.checkpoints[part.pass_index]
     kind = job.setting(part.pass_index).kind
     return PassRecord(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from typing import Any
 
 from modules import sd_models
 
+from multipass import titles
 from multipass.plan import Plan
 from multipass.problems import PlanError, Problem
-
-_HASHED = re.compile(r"^(?P<name>.*\S)\s*\[(?P<hash>[0-9a-fA-F]{8,64})\]$", re.DOTALL)
 
 
 def resolve_all(plan: Plan) -> dict[int, Any]:
@@ -44,19 +42,19 @@ def resolve(name: str) -> Any:
     exact = sd_models.checkpoint_aliases.get(name)
     if exact is not None:
         return exact
-    hashed = _HASHED.match(name)
+    hashed = titles.split(name)
     if hashed is None:
         raise LookupError(f'the webui lists no checkpoint "{name}"{_hint(name)}')
-    wanted = hashed["hash"].lower()
+    bare, wanted = hashed
     by_hash = sd_models.checkpoint_aliases.get(wanted)
     if by_hash is not None:
         return by_hash
-    by_name = sd_models.checkpoint_aliases.get(hashed["name"])
+    by_name = sd_models.checkpoint_aliases.get(bare)
     if by_name is None:
-        raise LookupError(f'the webui lists no checkpoint "{name}", by name or by hash{_hint(hashed["name"])}')
+        raise LookupError(f'the webui lists no checkpoint "{name}", by name or by hash{_hint(bare)}')
     # listed, but the host has not hashed the file yet
     if by_name.calculate_shorthash() is None or not by_name.sha256.startswith(wanted):
-        raise LookupError(f'"{hashed["name"]}" is there, but as [{by_name.shorthash}] and not as [{wanted}]')
+        raise LookupError(f'"{bare}" is there, but as [{by_name.shorthash}] and not as [{wanted}]')
     return by_name
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from modules import devices, sd_models, shared
+from modules import devices, sd_models, sd_samplers_kdiffusion, sd_samplers_timesteps, shared
+
+from multipass.hosts.webui import hooks
 
 IS_FORGE = hasattr(sd_models, "forge_model_reload")
 
@@ -81,20 +83,16 @@ def swapping(x: Any) -> Iterator[None]:
 
 
 @contextmanager
-def without_a_model() -> Iterator[None]:
-    """While a sampler is run without its model: Forge would move the model into place for it."""
-    if not IS_FORGE:
-        yield
-        return
-    from modules import sd_samplers_kdiffusion, sd_samplers_timesteps
-
-    from multipass.hosts.webui import hooks
+def sampling_nothing() -> Iterator[None]:
+    """While a sampler is only run to see its steps: other extensions are not told of it, and Forge, which would move
+    the model into place for it, does not."""
 
     def nothing(*_: Any, **__: Any) -> None: ...
 
+    names = ["extra_noise_callback", *(["sampling_prepare", "sampling_cleanup"] if IS_FORGE else [])]
     with ExitStack() as stack:
         for module in (sd_samplers_kdiffusion, sd_samplers_timesteps):
-            stack.enter_context(hooks.replaced(module, sampling_prepare=nothing, sampling_cleanup=nothing))
+            stack.enter_context(hooks.replaced(module, **dict.fromkeys(names, nothing)))
         yield
 
 

@@ -71,6 +71,12 @@ class _RefusedSettings(dict[str, Any]):
 def refuse(p: Any, reason: Exception) -> None:
     """From ``before_process``: make the host raise ``reason`` before it loads, changes or renders anything.
 
-    An exception raised by a script's hook would be printed, and the picture rendered without the script.
+    An exception raised by a script's hook would be printed, and the picture rendered without the script. Should another
+    extension replace the settings, the request still cannot begin.
     """
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise reason
+
     p.override_settings = _RefusedSettings(p.override_settings, reason)
+    p.init = p.sample = fail

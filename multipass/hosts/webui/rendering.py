@@ -1,7 +1,8 @@
-"""One request with a plan, from ``before_process`` until the request is closed."""
+"""One request with a plan, from ``before_process`` until it ends."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,152 +11,193 @@ from modules import devices, errors, extra_networks, shared
 from multipass.hosts.webui import checkpoints, compat, hooks, sampling
 from multipass.infotext import infotext_values
 from multipass.plan import Plan
+from multipass.problems import PlanError
 from multipass.prompts import Texts, pass_texts
-from multipass.run import PlanRun, Switch
-from multipass.schedule import SamplingSteps, segments, starts_with
+from multipass.run import PlanRun
+from multipass.schedule import SamplingSteps, Segment, segments, starts_with
+
+_ATTRIBUTE = "multipass_rendering"
+
+
+def of(p: Any) -> Rendering | None:
+    """The rendering attached to a request, or to the request that it is a copy of."""
+    return getattr(p, _ATTRIBUTE, None)
 
 
 class Rendering:
     """What multipass knows and does while the host renders one request.
 
+    A copy of the request, as other extensions make them, carries this along; only ``p`` itself is rendered by the plan.
+
     Args:
+        p: the request; unchanged until ``attach``.
         plan: already checked against this host.
         named: the host's ``CheckpointInfo`` of the passes that have one, by index; the others are the request's.
-        before: the ``CheckpointInfo`` in place when the request came, put back when it ends.
         announced: the steps the sampler will run, where the host can tell already.
 
     Raises:
         PlanError: where the plan does not fit the announced steps.
     """
 
-    def __init__(self, plan: Plan, named: Mapping[int, Any], before: Any, announced: SamplingSteps | None) -> None:
+    def __init__(self, p: Any, plan: Plan, named: Mapping[int, Any], announced: SamplingSteps | None) -> None:
+        self.p = p
         self.plan = plan
-        self.failed: Exception | None = None
-        self._checkpoints = dict(named)
-        self._before = before
         self.parts = segments(plan, announced) if announced is not None else ()
+        self.failed: Exception | None = None
+        self.ended = False
+        self._first = self.parts[0].pass_index if self.parts else starts_with(plan)
+        self._last = self.parts[-1].pass_index if self.parts else plan.running[-1][0]
+        self._checkpoints = dict(named)
         self._texts: dict[int, list[Texts]] = {}
-        self.first = self.parts[0].pass_index if self.parts else starts_with(plan)
-        self.last = self.parts[-1].pass_index if self.parts else plan.running[-1][0]
+        self._before = compat.loaded()
 
     # --- in the order in which the host calls ------------------------------------------------------------------------
 
-    def attach(self, p: Any) -> None:
-        """From ``before_process``. The first pass's checkpoint goes the host's own way, so that all of the request
-        (an init image's encoding included) sees it; the host puts its option back."""
-        if self.first in self._checkpoints:
-            p.override_settings = {**p.override_settings, "sd_model_checkpoint": self._checkpoints[self.first].title}
-        self._hires_inherits = [not getattr(p, "hr_prompt", ""), not getattr(p, "hr_negative_prompt", "")]
-        self._originals = {"sample": vars(p).get("sample"), "close": vars(p).get("close")}
-        sample, close = p.sample, p.close
-        p.sample = lambda *args, **kwargs: self._sample(p, sample, args, kwargs)
-        p.close = lambda: self._close(p, close)
+    def attach(self) -> None:
+        """From ``before_process``: from now on the request's ``sample`` and ``close`` are ours, its class's after that.
 
-    def detach(self, p: Any) -> None:
-        """Leave ``p`` as ``attach`` found it."""
-        for name, original in self._originals.items():
-            if original is None:
-                vars(p).pop(name, None)
-            else:
-                setattr(p, name, original)
+        The first pass's checkpoint goes the host's own way, so that all of the request (an init image's encoding
+        included) sees it.
+        """
+        p = self.p
+        self._settings, self._hires_texts_given = p.override_settings, _hires_texts(p)
+        self._option = shared.opts.data.get("sd_model_checkpoint")
+        if not p.override_settings_restore_afterwards:
+            self._option = p.override_settings.get("sd_model_checkpoint", self._option)
+        if self._first in self._checkpoints:
+            p.override_settings = {**p.override_settings, "sd_model_checkpoint": self._checkpoints[self._first].title}
+        # methods of a class of its own, not functions on the instance: a copy calls them with itself
+        self._class, self._sample_before = type(p), vars(p).pop("sample", None)
+        p.__class__ = type(
+            self._class.__name__,
+            (self._class,),
+            {"__module__": self._class.__module__, "sample": _sample, "close": _close},
+        )
+        setattr(p, _ATTRIBUTE, self)
 
-    def begin(self, p: Any) -> None:
+    def begin(self) -> None:
         """From ``process``: the first pass's model is in place and the request's texts have their styles."""
+        p = self.p
         for index, _ in self.plan.running:
             self._checkpoints.setdefault(index, compat.loaded())
-        self._write_infotext(p)
+        self._write_infotext()
         if getattr(p, "enable_hr", False):
-            texts = self._pass_texts(p.all_prompts, p.all_negative_prompts)[self.last]
-            if self._hires_inherits[0]:
+            texts = self._pass_texts(p.all_prompts, p.all_negative_prompts)[self._last]
+            prompt_given, negative_given = self._hires_texts_given
+            if not prompt_given:
                 p.all_hr_prompts = [text.prompt for text in texts]
-            if self._hires_inherits[1]:
+            if not negative_given:
                 p.all_hr_negative_prompts = [text.negative_prompt for text in texts]
 
-    def begin_batch(self, p: Any) -> None:
+    def begin_batch(self) -> None:
         """From ``before_process_batch``: the host is about to encode the first pass's texts by itself.
 
         ``p.all_prompts``, which the picture's text is written from, stays the request's.
         """
+        p = self.p
         self._texts = self._pass_texts(p.prompts, p.negative_prompts)
-        p.prompts = [text.prompt for text in self._texts[self.first]]
-        p.negative_prompts = [text.negative_prompt for text in self._texts[self.first]]
-        compat.keep_for_hires(p, self._checkpoints[self.last])
+        p.prompts = [text.prompt for text in self._texts[self._first]]
+        p.negative_prompts = [text.negative_prompt for text in self._texts[self._first]]
+        if self._checkpoints[self._last].filename != self._checkpoints[self._first].filename:
+            compat.keep_for_hires(p, self._checkpoints[self._last])
 
-    def _sample(self, p: Any, sample: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def sample(self, *args: Any, **kwargs: Any) -> Any:
         """In place of ``p.sample``: the same, with the plan held over it."""
-        if self.failed is not None:
-            raise self.failed
+        original = self._sample_before or functools.partial(self._class.sample, self.p)
         try:
-            steps = sampling.sampling_steps(p)
-            assert steps is not None, "the host has a model by now"
-            self.parts = segments(self.plan, steps)
-            run = PlanRun(self.plan, self.parts, steps)
-            if run.current.segment.pass_index != self.first:
-                self._enter(p, run.current)
-                kwargs["conditioning"], kwargs["unconditional_conditioning"] = p.get_conds()
-            with hooks.before_each_evaluation(p, lambda *evaluation: self._before_evaluation(p, run, *evaluation)):
-                samples = sample(*args, **kwargs)
-            self._all_passes_ran(p, run)
+            run = self._lay_out()
+            if run.current.pass_index != self._first:  # a sigma that turned out to be reached at once
+                self._enter(run.current)
+                kwargs["conditioning"], kwargs["unconditional_conditioning"] = self.p.get_conds()
+            with hooks.before_each_evaluation(self.p, functools.partial(self._before_evaluation, run)):
+                samples = original(*args, **kwargs)
+            self._check_that_all_ran(run)
+        except PlanError as error:
+            self.end()
+            raise hooks.Refused(str(error)) from None
         except BaseException:
-            self._restore()
+            self.end()
             raise
-        self._write_infotext(p)
+        self._write_infotext()
         return samples
 
-    def _close(self, p: Any, close: Any) -> None:
-        """In place of ``p.close``, which the host calls however the request ended."""
-        self.detach(p)
+    def end(self) -> None:
+        """From ``postprocess``, from ``close`` and where sampling fails: the host is as before the request.
+
+        A failure here must not hide what came before it: it is reported, and the host loads by its options again when
+        the next picture begins. So does a Forge that had no model before.
+        """
+        if self.ended:
+            return
+        self.ended = True
+        p = self.p
+        p.__class__ = self._class
+        p.override_settings = self._settings
+        if self._sample_before is not None:
+            p.sample = self._sample_before
+        if self._first in self._checkpoints:
+            shared.opts.data["sd_model_checkpoint"] = self._option
+        if self._before is None:
+            return
         try:
-            close()
-        finally:
-            self._restore()
+            compat.load(self._before)
+        except Exception:  # noqa: BLE001 - see above
+            errors.report(f"Multipass could not put {self._before.title} back", exc_info=True)
+
+    def plain(self, copy_of_p: Any, method: str) -> Any:
+        """A method of a copy, as its class had it."""
+        return functools.partial(getattr(self._class, method), copy_of_p)
+
+    def let_go(self, copy_of_p: Any) -> None:
+        """Make a copy that was made while this was attached a plain request again."""
+        copy_of_p.__class__ = self._class
+        delattr(copy_of_p, _ATTRIBUTE)
 
     # --- the switch --------------------------------------------------------------------------------------------------
 
-    def _before_evaluation(self, p: Any, run: PlanRun, denoiser: Any, noise_level_or_x: Any = None, *_: Any) -> bool:
-        """Whether the conditioning changed. The second argument is the host's: a sigma in A1111, x in Forge."""
-        if getattr(p, "is_hr_pass", False):
+    def _lay_out(self) -> PlanRun:
+        """The plan over the steps that are about to run. Raises PlanError where it does not fit them, and what went
+        wrong in an earlier hook, where the host would only have printed it."""
+        if self.failed is not None:
+            raise self.failed
+        sampling.check(self.p.sampler_name)
+        steps = sampling.sampling_steps(self.p)
+        assert steps is not None, "the host has a model by now"
+        self.parts = segments(self.plan, steps)
+        return PlanRun(self.parts, steps)
+
+    def _before_evaluation(self, run: PlanRun, denoiser: Any, noise_level_or_x: Any = None, *_: Any) -> bool:
+        """Whether the conditioning changed. The argument is the host's: a sigma in A1111, x in Forge."""
+        if getattr(self.p, "is_hr_pass", False):
             return False
-        switch = run.before_evaluation(denoiser.step)
-        if switch is None:
+        upcoming = run.before_evaluation(denoiser.step)
+        if upcoming is None:
             return False
         with compat.swapping(noise_level_or_x):
-            self._enter(p, switch)
+            self._enter(upcoming)
             denoiser.update_inner_model()
         return True
 
-    def _enter(self, p: Any, switch: Switch) -> None:
+    def _enter(self, part: Segment) -> None:
         """Put the pass's weights, extra networks and conditioning in place, in this order."""
-        index = switch.segment.pass_index
+        p, index = self.p, part.pass_index
         shared.state.textinfo = f"Multipass: {self.plan.label(index)}"
         if compat.load(self._checkpoints[index]):
             compat.prepare_loaded(p)
         texts = self._texts[index]
         prompts, networks = extra_networks.parse_prompts([text.prompt for text in texts])
-        if not p.disable_extra_networks:
-            with devices.autocast():
-                extra_networks.activate(p, networks)
         negatives = [text.negative_prompt for text in texts]
         with hooks.replaced(p, prompts=prompts, negative_prompts=negatives, extra_network_data=networks):
+            if not p.disable_extra_networks:
+                with devices.autocast():
+                    extra_networks.activate(p, networks)
             p.setup_conds()
 
-    def _all_passes_ran(self, p: Any, run: PlanRun) -> None:
+    def _check_that_all_ran(self, run: PlanRun) -> None:
         stopped = shared.state.interrupted or shared.state.skipped or shared.state.stopping_generation
-        sampled = getattr(p, "firstpass_image", None) is None  # else the host only upscaled a picture it was given
+        sampled = getattr(self.p, "firstpass_image", None) is None  # else the host only upscaled a given picture
         if sampled and not stopped and run.current != run.last:
-            raise RuntimeError(f"{p.sampler_name} ended before {self.plan.label(run.last.segment.pass_index)} began")
-
-    def _restore(self) -> None:
-        """The checkpoint that was in place before the request. A failure here must not hide what came before it.
-
-        A Forge that had none yet loads what its options name when the next picture begins.
-        """
-        if self._before is None:
-            return
-        try:
-            compat.load(self._before)
-        except Exception:  # noqa: BLE001 - the host loads by its options again when the next picture begins
-            errors.report(f"Multipass could not put {self._before.title} back", exc_info=True)
+            raise RuntimeError(f"{self.p.sampler_name} ended before {self.plan.label(run.last.pass_index)} began")
 
     # --- texts -------------------------------------------------------------------------------------------------------
 
@@ -166,14 +208,41 @@ class Rendering:
         ]
         return {index: [texts[index] for texts in of_pictures] for index, _ in self.plan.running}
 
-    def _write_infotext(self, p: Any) -> None:
+    def _write_infotext(self) -> None:
         """Written again after sampling, so that it comes after what the sampler wrote: readers that trip over our
         quoted JSON have then read the rest."""
-        titles = {index: checkpoints.title(info) for index, info in self._checkpoints.items() if self._is_told(index)}
+        params = self.p.extra_generation_params
+        titles = {index: checkpoints.title(info) for index, info in self._checkpoints.items() if self._runs(index)}
         for key, value in infotext_values(self.plan, self.parts, titles).items():
-            p.extra_generation_params.pop(key, None)
-            p.extra_generation_params[key] = value
+            params.pop(key, None)
+            params[key] = value
 
-    def _is_told(self, index: int) -> bool:
-        """A pass that did not run is not loaded, nor its file hashed just to be told."""
-        return index == self.first or not self.parts or any(part.pass_index == index for part in self.parts)
+    def _runs(self, index: int) -> bool:
+        """A pass that gets no step is not loaded, nor its file hashed just to be named."""
+        return index == self._first or not self.parts or any(part.pass_index == index for part in self.parts)
+
+
+def _hires_texts(p: Any) -> tuple[bool, bool]:
+    """Whether the request has texts of its own for the hires pass; later the host fills them in."""
+    return bool(getattr(p, "hr_prompt", "")), bool(getattr(p, "hr_negative_prompt", ""))
+
+
+# --- the methods that an attached request has -------------------------------------------------------------------------
+
+
+def _sample(self: Any, *args: Any, **kwargs: Any) -> Any:
+    rendering = of(self)
+    assert rendering is not None
+    if rendering.p is self:
+        return rendering.sample(*args, **kwargs)
+    return rendering.plain(self, "sample")(*args, **kwargs)
+
+
+def _close(self: Any) -> None:
+    """The host calls it however a request ends."""
+    rendering = of(self)
+    assert rendering is not None
+    if rendering.p is self:
+        rendering.end()
+        return self.close()
+    return rendering.plain(self, "close")()

@@ -29,8 +29,8 @@ _ADAPTIVE = ("DPM adaptive",)
 def check(sampler_name: str) -> None:
     """Raises PlanError for a sampler that switch passes cannot be run with."""
     if sampler_name in _ADAPTIVE:
-        reason = f"multipass cannot switch inside {sampler_name}: it chooses its steps as it goes, no step boundary is visible"
-        raise PlanError(Problem("sampler_name", reason))
+        reason = "it chooses its steps as it goes, no step boundary is visible"
+        raise PlanError(Problem("sampler_name", f"multipass cannot switch inside {sampler_name}: {reason}"))
 
 
 def sampling_steps(p: Any) -> SamplingSteps | None:
@@ -55,7 +55,10 @@ def sampling_steps(p: Any) -> SamplingSteps | None:
     levels = [notes.levels[start] for start in starts]
     timesteps = _timesteps(sampler, levels)
     sigmas = _sigmas_at(timesteps) if hasattr(sampler, "get_timesteps") else levels
-    return SamplingSteps((*sigmas, 0.0), tuple(timesteps), starts, config.total_steps(notes.steps_asked))
+    asked = config.total_steps(notes.steps_asked)
+    # fractions are of what the host asked for, as its own are, unless it is far off (as with Forge's HeunPP2)
+    host_counts = len(notes.levels) <= 1.5 * asked
+    return SamplingSteps((*sigmas, 0.0), tuple(timesteps), starts, asked if host_counts else None)
 
 
 class _Notes:
@@ -107,7 +110,7 @@ def _run(sampler: Any, notes: _Notes, p: Any) -> None:
     with (
         torch.no_grad(),
         hooks.replaced(k_diffusion.sampling, torch=k_diffusion.sampling.torch),
-        compat.without_a_model(),
+        compat.sampling_nothing(),
     ):
         if isinstance(p, processing.StableDiffusionProcessingImg2Img):
             sampler.sample_img2img(p, x, x, None, None)

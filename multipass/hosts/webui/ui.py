@@ -43,7 +43,7 @@ def build(tab: str) -> Panel:
     return Panel(
         enabled,
         plan,
-        infotext_fields=[(enabled, lambda params: PLAN_KEY in params), (plan, lambda params: params.get(PLAN_KEY, ""))],
+        infotext_fields=[(enabled, lambda params: PLAN_KEY in params), (plan, PLAN_KEY)],
         paste_field_names=[PLAN_KEY],
     )
 
@@ -61,7 +61,7 @@ def checkpoint_titles() -> str:
 
 
 def fields() -> list[dict[str, Any]]:
-    """The declared title, help and range of the fields the form shows, from the plan's own declaration."""
+    """The declared title and help of the fields the form shows, from the plan's own declaration."""
     properties = msgspec.json.schema(Pass)["$defs"]["Pass"]["properties"]
     return [{"name": name, **_declared(properties[name])} for name in SHOWN]
 
@@ -70,4 +70,4 @@ def _declared(schema: dict[str, Any]) -> dict[str, Any]:
     """JSON Schema nests what is optional; the form wants it flat."""
     options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
     merged = {**(options[0] if options else {}), **schema}
-    return {key: merged[key] for key in ("title", "description", "minimum", "maximum") if key in merged}
+    return {key: merged[key] for key in ("title", "description") if key in merged}

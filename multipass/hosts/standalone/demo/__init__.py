@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from multipass.hosts.standalone.checkpoints import CheckpointFile, CheckpointFolder
 from multipass.hosts.standalone.errors import InputError
-from multipass.hosts.standalone.job import Job, lay_out_plan, prepare
+from multipass.hosts.standalone.job import Job, prepare
+from multipass.hosts.standalone.layout import lay_out_plan
 from multipass.plan import Pass, Plan, Request
 from multipass.schedule import Segment
 

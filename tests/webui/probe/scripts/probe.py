@@ -1,17 +1,20 @@
 """A test extension, loaded by the host beside ours: it tells what the host did, and makes it fail on demand."""
 
+import contextlib
+import copy
 import hashlib
 import os
 import sys
 import types
 from pathlib import Path
 
-from modules import script_callbacks, scripts, sd_models, sd_samplers_common, shared
+from modules import processing, script_callbacks, scripts, sd_models, sd_samplers_common, shared
 
 EVALUATIONS = []  # the checkpoint in place at each evaluation of the denoiser
 LATENTS = []  # a digest of what each sampling returned
 LOADS = []  # every checkpoint file read
-FAULT = {}  # {"kind": "raise" | "interrupt" | "skip" | "load", "at": evaluation or file name}
+COPIES = []  # one entry once a copy of the request was rendered
+FAULT = {}  # {"kind": "raise" | "interrupt" | "skip" | "load" | "settings" | "copy", "at": ...}
 
 
 def checkpoint():
@@ -64,6 +67,21 @@ class Probe(scripts.Script):
     def show(self, is_img2img):
         return scripts.AlwaysVisible
 
+    def before_process(self, p, *args):
+        """As extensions do that add a setting."""
+        if FAULT.get("kind") == "settings":
+            p.override_settings = {**p.override_settings, "samples_save": False}
+
+    def postprocess_image(self, p, pp, *args):
+        """As ADetailer does: another picture, by a copy of the request, in the middle of it."""
+        if FAULT.get("kind") == "copy" and not COPIES:
+            COPIES.append(True)
+            inner = copy.copy(p)
+            inner.scripts = p.scripts if FAULT["at"] == "scripts" else None
+            inner.n_iter = inner.batch_size = 1
+            with contextlib.closing(inner):
+                processing.process_images(inner)
+
     def post_sample(self, p, ps, *args):
         LATENTS.append(digest(ps.samples))
 
@@ -94,7 +112,7 @@ def add_routes(_, app):
 
     @app.post("/probe/arm")
     def arm(fault: dict):
-        for record in (EVALUATIONS, LATENTS, LOADS):
+        for record in (EVALUATIONS, LATENTS, LOADS, COPIES):
             record.clear()
         FAULT.clear()
         FAULT.update(fault)
