@@ -22,6 +22,7 @@ KNOWN_OPTIONS = {
     "hires_fix_refiner_pass": "second pass",
     "samples_save": False,
     "live_previews_enable": False,
+    "CLIP_stop_at_last_layers": 1,
 }
 
 

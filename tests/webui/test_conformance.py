@@ -280,6 +280,44 @@ def test_the_first_pass_has_its_own_texts_and_the_picture_tells_the_requests(web
     assert ours.infotexts[0].startswith("a red apple\nNegative prompt: a bus\n")
 
 
+@pytest.mark.parametrize("sampler", ["Euler", "Heun", "DDIM", "DDIM CFG++"])
+def test_c10_a_pass_holds_its_cfg_from_its_first_evaluation_and_no_longer(webui: Webui, sampler: str) -> None:
+    request = {**REQUEST, "sampler_name": sampler}
+    first = 9 if sampler == "Heun" else 5
+    multiplier = 1 / 12.5 if sampler == "DDIM CFG++" and not webui.install.is_forge else 1
+    later = plan({}, {"switch_at": 4, "cfg_scale": 7}, switch_unit="step")
+    ours = webui.generate_unchanged(plan=later, **request)
+    reference = webui.generate_with({"kind": "cfg", "at": first, "scale": 7 * multiplier}, None, **request)
+    assert ours.same_picture(reference)
+    assert not ours.same_picture(webui.generate(**request))
+    assert "CFG scale: 4" in ours.infotexts[0]
+
+
+def test_c10_a_switch_inherits_the_cfg_of_its_head(webui: Webui) -> None:
+    whole = webui.generate_unchanged(plan=plan({"cfg_scale": 7}), **REQUEST)
+    assert whole.same_picture(webui.generate(**{**REQUEST, "cfg_scale": 7}))
+    between = ({"cfg_scale": 7}, {"switch_at": 4, "cfg_scale": 3})
+    inherits = webui.generate(plan=plan(*between, {"switch_at": 8}, switch_unit="step"), **REQUEST)
+    says_it = webui.generate(plan=plan(*between, {"switch_at": 8, "cfg_scale": 7}, switch_unit="step"), **REQUEST)
+    assert inherits.same_picture(says_it)
+    assert not inherits.same_picture(webui.generate(plan=plan(*between, switch_unit="step"), **REQUEST))
+
+
+def test_c10_a_pass_holds_its_clip_skip(webui: Webui) -> None:
+    skipping = {"override_settings": {"CLIP_stop_at_last_layers": 2}}
+    whole = webui.generate_unchanged(plan=plan({"clip_skip": 2}), **REQUEST)
+    assert whole.same_picture(webui.generate(**REQUEST, **skipping))
+    second = webui.generate_unchanged(plan=a_then_b(0.5, clip_skip=2), **REQUEST)
+    assert not second.same_picture(webui.generate(plan=a_then_b(0.5), **REQUEST))
+    from_the_start = webui.generate_unchanged(plan=a_then_b(0, clip_skip=2), **REQUEST)
+    settings = {"sd_model_checkpoint": "ink", **skipping["override_settings"]}
+    assert from_the_start.same_picture(webui.generate(**REQUEST, override_settings=settings))
+    both = plan({"clip_skip": 2}, {"checkpoint": "ink", "switch_at": 0.5})
+    refiner = refined(webui, 0.5)
+    refiner["override_settings"] |= skipping["override_settings"]
+    assert webui.generate(plan=both, **REQUEST).same_picture(webui.generate(**refiner, **REQUEST))
+
+
 def test_c12_each_picture_of_three_is_that_seed_alone(webui: Webui) -> None:
     three = webui.generate_unchanged(plan=a_then_b(0.5), n_iter=3, **REQUEST)
     singles = [webui.generate(plan=a_then_b(0.5), **{**REQUEST, "seed": 7 + i}) for i in range(3)]
@@ -389,7 +427,7 @@ REFUSED = [
     (plan({"checkpoint": "soft [0123456789]"}), 'passes[0].checkpoint: "soft" is there, but as ['),
     (plan({}, {"switch_at": 0.8}, {"switch_at": 0.2}), "passes[2].switch_at: Pass 3 would begin at step 3"),
     (plan({}, {"kind": "refine"}), "passes[1].kind: refine passes are not there yet"),
-    (plan({"clip_skip": 2}), "passes[0].clip_skip: not there yet in the webui"),
+    (plan({"vae": "none"}), "passes[0].vae: not there yet in the webui"),
 ]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from modules import devices, errors, extra_networks, shared
 
 from multipass.hosts.webui import checkpoints, compat, hooks, sampling
+from multipass.hosts.webui.guidance import Guidance
 from multipass.infotext import infotext_values
 from multipass.plan import Plan
 from multipass.problems import PlanError
@@ -17,6 +19,7 @@ from multipass.run import PlanRun
 from multipass.schedule import SamplingSteps, Segment, segments, starts_with
 
 _ATTRIBUTE = "multipass_rendering"
+_ABSENT = object()
 
 
 def of(p: Any) -> Rendering | None:
@@ -48,7 +51,9 @@ class Rendering:
         self._first = self.parts[0].pass_index if self.parts else starts_with(plan)
         self._last = self.parts[-1].pass_index if self.parts else plan.running[-1][0]
         self._checkpoints = dict(named)
+        self._settings_of = dict(plan.running)
         self._texts: dict[int, list[Texts]] = {}
+        self._guidance = Guidance()
         self._before = compat.loaded()
 
     # --- in the order in which the host calls ------------------------------------------------------------------------
@@ -56,16 +61,24 @@ class Rendering:
     def attach(self) -> None:
         """From ``before_process``: from now on the request's ``sample`` and ``close`` are ours, its class's after that.
 
-        The first pass's checkpoint goes the host's own way, so that all of the request (an init image's encoding
-        included) sees it.
+        The first pass's checkpoint and clip skip go the host's own way, so that all of the request (an init image's
+        encoding included) sees them.
         """
         p = self.p
-        self._settings, self._hires_texts_given = p.override_settings, _hires_texts(p)
-        self._option = shared.opts.data.get("sd_model_checkpoint")
-        if not p.override_settings_restore_afterwards:
-            self._option = p.override_settings.get("sd_model_checkpoint", self._option)
+        self._overrides, self._hires_texts_given = p.override_settings, _hires_texts(p)
+        self._cfg_scale = p.cfg_scale
+        first = self._settings_of[self._first]
+        ours: dict[str, Any] = {}
         if self._first in self._checkpoints:
-            p.override_settings = {**p.override_settings, "sd_model_checkpoint": self._checkpoints[self._first].title}
+            ours["sd_model_checkpoint"] = self._checkpoints[self._first].title
+        if first.clip_skip is not None:
+            ours["CLIP_stop_at_last_layers"] = first.clip_skip
+        # what these are afterwards: the host forgets options that are not in its config.json, and all of them where the
+        # request says that its overrides stay
+        self._options = {name: shared.opts.data.get(name, _ABSENT) for name in ours}
+        if not p.override_settings_restore_afterwards:
+            self._options |= {name: p.override_settings[name] for name in ours if name in p.override_settings}
+        p.override_settings = {**p.override_settings, **ours}
         # methods of a class of its own, not functions on the instance: a copy calls them with itself
         self._class, self._sample_before = type(p), vars(p).pop("sample", None)
         p.__class__ = type(
@@ -98,6 +111,7 @@ class Rendering:
         self._texts = self._pass_texts(p.prompts, p.negative_prompts)
         p.prompts = [text.prompt for text in self._texts[self._first]]
         p.negative_prompts = [text.negative_prompt for text in self._texts[self._first]]
+        p.cfg_scale = self._scale_of(self._first)
         if self._checkpoints[self._last].filename != self._checkpoints[self._first].filename:
             compat.keep_for_hires(p, self._checkpoints[self._last])
 
@@ -109,7 +123,8 @@ class Rendering:
             if run.current.pass_index != self._first:  # a sigma that turned out to be reached at once
                 self._enter(run.current)
                 kwargs["conditioning"], kwargs["unconditional_conditioning"] = self.p.get_conds()
-            with hooks.before_each_evaluation(self.p, functools.partial(self._before_evaluation, run)):
+            ask = functools.partial(self._before_evaluation, run)
+            with hooks.before_each_evaluation(self.p, ask), self._guidance.installed():
                 samples = original(*args, **kwargs)
             self._check_that_all_ran(run)
         except PlanError as error:
@@ -118,6 +133,7 @@ class Rendering:
         except BaseException:
             self.end()
             raise
+        self.p.cfg_scale = self._cfg_scale  # the picture's text tells the request's
         self._write_infotext()
         return samples
 
@@ -132,11 +148,11 @@ class Rendering:
         self.ended = True
         p = self.p
         p.__class__ = self._class
-        p.override_settings = self._settings
+        p.override_settings = self._overrides
+        p.cfg_scale = self._cfg_scale
         if self._sample_before is not None:
             p.sample = self._sample_before
-        if self._first in self._checkpoints:
-            shared.opts.data["sd_model_checkpoint"] = self._option
+        _put_back(self._options)
         if self._before is None:
             return
         try:
@@ -168,6 +184,7 @@ class Rendering:
 
     def _before_evaluation(self, run: PlanRun, denoiser: Any, noise_level_or_x: Any = None, *_: Any) -> bool:
         """Whether the conditioning changed. The argument is the host's: a sigma in A1111, x in Forge."""
+        self._guidance.settle()
         if getattr(self.p, "is_hr_pass", False):
             return False
         upcoming = run.before_evaluation(denoiser.step)
@@ -176,6 +193,7 @@ class Rendering:
         with compat.swapping(noise_level_or_x):
             self._enter(upcoming)
             denoiser.update_inner_model()
+        self._guidance.change(denoiser, self.p.cfg_scale)
         return True
 
     def _enter(self, part: Segment) -> None:
@@ -187,11 +205,20 @@ class Rendering:
         texts = self._texts[index]
         prompts, networks = extra_networks.parse_prompts([text.prompt for text in texts])
         negatives = [text.negative_prompt for text in texts]
-        with hooks.replaced(p, prompts=prompts, negative_prompts=negatives, extra_network_data=networks):
+        p.cfg_scale = self._scale_of(index)
+        with (
+            hooks.replaced(p, prompts=prompts, negative_prompts=negatives, extra_network_data=networks),
+            _clip_skip(self._settings_of[index].clip_skip),
+        ):
             if not p.disable_extra_networks:
                 with devices.autocast():
                     extra_networks.activate(p, networks)
             p.setup_conds()
+
+    def _scale_of(self, index: int) -> float:
+        """The pass's CFG scale. While it holds it is also the request's: the host reads it there for the hires pass."""
+        own = self._settings_of[index].cfg_scale
+        return self._cfg_scale if own is None else own
 
     def _check_that_all_ran(self, run: PlanRun) -> None:
         stopped = shared.state.interrupted or shared.state.skipped or shared.state.stopping_generation
@@ -220,6 +247,30 @@ class Rendering:
     def _runs(self, index: int) -> bool:
         """A pass that gets no step is not loaded, nor its file hashed just to be named."""
         return index == self._first or not self.parts or any(part.pass_index == index for part in self.parts)
+
+
+@contextmanager
+def _clip_skip(layers: int | None) -> Iterator[None]:
+    """The host reads it from its options whenever it encodes a text. ``None``: the request's."""
+    if layers is None:
+        yield
+        return
+    name = "CLIP_stop_at_last_layers"
+    before = {name: shared.opts.data.get(name, _ABSENT)}
+    shared.opts.data[name] = layers
+    try:
+        yield
+    finally:
+        _put_back(before)
+
+
+def _put_back(options: Mapping[str, Any]) -> None:
+    """The host's options as they were; what was not there is gone again."""
+    for name, value in options.items():
+        if value is _ABSENT:
+            shared.opts.data.pop(name, None)
+        else:
+            shared.opts.data[name] = value
 
 
 def _hires_texts(p: Any) -> tuple[bool, bool]:

@@ -78,7 +78,7 @@ def _not_yet(place: str, own: Pass) -> list[Problem]:
     if own.is_head:
         assert own.kind is not None
         return [Problem(f"{place}.kind", f"{own.kind.value} passes are not there yet in the webui")]
-    fields = ("vae", "cfg_scale", "clip_skip", "steps", "sampler_name", "scheduler", "denoising_strength")
+    fields = ("vae", "steps", "sampler_name", "scheduler", "denoising_strength")
     reason = "not there yet in the webui; it is the request's for all passes"
     return [Problem(f"{place}.{name}", reason) for name in fields if getattr(own, name) is not None]
 

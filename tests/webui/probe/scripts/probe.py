@@ -8,7 +8,15 @@ import sys
 import types
 from pathlib import Path
 
-from modules import processing, script_callbacks, scripts, sd_models, sd_samplers_common, shared
+from modules import (
+    processing,
+    script_callbacks,
+    scripts,
+    sd_models,
+    sd_samplers_cfg_denoiser,
+    sd_samplers_common,
+    shared,
+)
 
 EVALUATIONS = []  # the checkpoint in place at each evaluation of the denoiser
 LATENTS = []  # a digest of what each sampling returned
@@ -38,6 +46,20 @@ def failing(original):
         return original(*args, **kwargs)
 
     return store_latent
+
+
+def scaled(original):
+    """A reference for a pass's CFG: the scale replaced where it is used, from an evaluation on."""
+
+    def use(*args, **kwargs):
+        if FAULT.get("kind") == "cfg" and len(EVALUATIONS) >= FAULT["at"]:
+            if "cond_scale" in kwargs:
+                kwargs["cond_scale"] = FAULT["scale"]
+            else:
+                args = (*args[:4], FAULT["scale"])
+        return original(*args, **kwargs)
+
+    return use
 
 
 def reading(original):
@@ -135,6 +157,11 @@ def know_the_demo_architecture():
 
 
 sd_samplers_common.store_latent = failing(sd_samplers_common.store_latent)
+if hasattr(sd_samplers_cfg_denoiser, "sampling_function"):
+    sd_samplers_cfg_denoiser.sampling_function = scaled(sd_samplers_cfg_denoiser.sampling_function)
+else:
+    denoiser = sd_samplers_cfg_denoiser.CFGDenoiser
+    denoiser.combine_denoised = scaled(denoiser.combine_denoised)
 READER = "forge_loader" if hasattr(sd_models, "forge_loader") else "get_checkpoint_state_dict"
 setattr(sd_models, READER, reading(getattr(sd_models, READER)))
 if hasattr(sd_models, "forge_model_reload"):
