@@ -44,13 +44,19 @@ def models(install: Install, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return folder, config
 
 
+def _settle(host: Webui) -> None:
+    """Known options, and the first model in place: Forge loads it with the first picture."""
+    host.set_options(**KNOWN_OPTIONS)
+    host.generate(steps=1, width=64, height=64)
+
+
 @pytest.fixture(scope="session")
 def webui(install: Install, models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     """With the extension."""
     folder, config = models
     data = tmp_path_factory.mktemp("webui") / "data"
     with running(install, data, folder, config, EXTENSIONS) as host:
-        host.set_options(**KNOWN_OPTIONS)
+        _settle(host)
         yield host
 
 
@@ -62,7 +68,7 @@ def plain_webui(
     folder, config = models
     data = tmp_path_factory.mktemp("plain") / "data"
     with running(install, data, folder, config, {"probe": PROBE}) as host:
-        host.set_options(**KNOWN_OPTIONS)
+        _settle(host)
         yield host
 
 

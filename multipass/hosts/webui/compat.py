@@ -24,6 +24,17 @@ def have_a_model() -> None:
         sd_models.forge_model_reload()
 
 
+def chosen() -> Any:
+    """What the host would load for the next picture, beside what its options say."""
+    return sd_models.model_data.forge_loading_parameters if IS_FORGE else None
+
+
+def choose(chosen_before: Any) -> None:
+    """Put ``chosen()`` back: overridden options change it in Forge, and their being put back does not always."""
+    if IS_FORGE:
+        sd_models.model_data.forge_loading_parameters = chosen_before
+
+
 def load(info: Any) -> bool:
     """Put a checkpoint's weights in place with the host's own means; options and config.json are left alone.
 

@@ -54,7 +54,7 @@ class Rendering:
         self._settings_of = dict(plan.running)
         self._texts: dict[int, list[Texts]] = {}
         self._guidance = Guidance()
-        self._before = compat.loaded()
+        self._before, self._chosen_before = compat.loaded(), compat.chosen()
 
     # --- in the order in which the host calls ------------------------------------------------------------------------
 
@@ -153,6 +153,7 @@ class Rendering:
         if self._sample_before is not None:
             p.sample = self._sample_before
         _put_back(self._options)
+        compat.choose(self._chosen_before)
         if self._before is None:
             return
         try:
