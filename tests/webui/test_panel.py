@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, webui: Webui) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1280, "height": 1500})
+    page = browser.new_page(viewport={"width": 1280, "height": 1300})
     page.goto(webui.url)
     expect(page.locator("#txt2img_generate")).to_be_visible(timeout=60_000)
     expect(page.locator("#multipass_txt2img_form fieldset")).to_have_count(2, timeout=30_000)
@@ -53,12 +53,12 @@ def open_panel(page: Page, tab: str = "txt2img") -> None:
 
 
 def set_request(page: Page, webui: Webui) -> None:
-    page.locator("#txt2img_prompt textarea").fill("a red apple")
-    for name, value in (("width", 64), ("height", 64), ("steps", 10)):
+    page.locator("#txt2img_prompt textarea").fill("a fox")
+    for name, value in (("width", 128), ("height", 128), ("steps", 20), ("cfg_scale", 4)):
         field = page.locator(f"#txt2img_{name} input[type=number]")
         field.fill(str(value))
         field.press("Tab")
-    page.locator("#txt2img_seed input").fill("7")
+    page.locator("#txt2img_seed input").fill("20")
 
 
 def generate(page: Page) -> str:
@@ -67,6 +67,7 @@ def generate(page: Page) -> str:
     expect(page.locator("#txt2img_gallery img").first).to_be_visible(timeout=60_000)
     told = page.locator("#html_info_txt2img .infotext, #html_info_txt2img p").first
     expect(told).to_be_visible(timeout=30_000)
+    expect(page.locator("#txt2img_interrupt")).to_be_hidden(timeout=30_000)
     return told.inner_text()
 
 
@@ -101,7 +102,7 @@ def test_two_passes_from_the_panel_to_the_picture(page: Page, webui: Webui) -> N
     page.locator("#multipass_txt2img_1_switch_at").fill("0.3")
     page.locator("#multipass_txt2img_1_negative_prompt").fill("a bus")
     # Generate right after typing: what was typed counts
-    page.locator("#multipass_txt2img_1_prompt").press_sequentially("a rocket")
+    page.locator("#multipass_txt2img_1_prompt").press_sequentially("a fox face")
     webui.arm()
     infotext = generate(page)
     screenshot(page, webui, "panel")
@@ -109,9 +110,9 @@ def test_two_passes_from_the_panel_to_the_picture(page: Page, webui: Webui) -> N
     assert isinstance(passes, list)
     assert [own["checkpoint"].split(" [")[0] for own in passes] == ["soft", "ink"]
     assert passes[1]["switch_at"] == 0.3
-    assert (passes[1]["prompt"], passes[1]["negative_prompt"]) == ("a rocket", "a bus")
-    assert re.search(r"Multipass passes: \"?Pass 1 soft \[\w+\] 1-3; Pass 2 ink \[\w+\] 4-10", infotext)
-    assert webui.state()["evaluations"] == ["soft"] * 3 + ["ink"] * 7
+    assert (passes[1]["prompt"], passes[1]["negative_prompt"]) == ("a fox face", "a bus")
+    assert re.search(r"Multipass passes: \"?Pass 1 soft \[\w+\] 1-6; Pass 2 ink \[\w+\] 7-20", infotext)
+    assert webui.state()["evaluations"] == ["soft"] * 6 + ["ink"] * 14
 
 
 def test_closed_means_off(page: Page, webui: Webui) -> None:
