@@ -367,7 +367,8 @@ def test_c15_a_checkpoint_that_cannot_be_read(webui: Webui, unchanged: None) -> 
     answer = webui.try_generate(plan=broken, **REQUEST)
     assert answer.status_code == 500
     assert "cannot read" in answer.text
-    assert webui.state()["evaluations"] == ["soft"] * 5
+    # read before anything is sampled where the weights are switched in place, else when its pass begins
+    assert webui.state()["evaluations"] == (["soft"] * 5 if webui.install.is_forge else [])
     assert webui.generate(**REQUEST).same_picture(plain)
 
 

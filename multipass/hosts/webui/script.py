@@ -7,7 +7,7 @@ from typing import Any
 
 from modules import errors
 
-from multipass.hosts.webui import checkpoints, hooks, rendering, sampling
+from multipass.hosts.webui import checkpoints, compat, hooks, rendering, sampling
 from multipass.hosts.webui.rendering import Rendering
 from multipass.plan import Pass, Plan, decode
 from multipass.problems import PlanError, Problem
@@ -78,7 +78,7 @@ def _not_yet(place: str, own: Pass) -> list[Problem]:
     if own.is_head:
         assert own.kind is not None
         return [Problem(f"{place}.kind", f"{own.kind.value} passes are not there yet in the webui")]
-    fields = ("vae", "steps", "sampler_name", "scheduler", "denoising_strength")
+    fields = ("steps", "sampler_name", "scheduler", "denoising_strength", *(["vae"] if compat.IS_FORGE else []))
     reason = "not there yet in the webui; it is the request's for all passes"
     return [Problem(f"{place}.{name}", reason) for name in fields if getattr(own, name) is not None]
 
