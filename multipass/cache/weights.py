@@ -8,7 +8,7 @@ merging) notices nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,8 @@ def _slots(module: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
     A host patches a part by putting a wrapper around it, which calls it ``wrapped``: a tensor's name is the same with
     and without that.
     """
-    for path, part in module.named_modules():
+    parts = cast("Iterator[tuple[str, nn.Module]]", module.named_modules())
+    for path, part in parts:
         # torch has no public way to exchange a parameter; these two dicts are where it looks them up
         for held in (vars(part)["_parameters"], vars(part)["_buffers"]):
             for key, tensor in list(held.items()):

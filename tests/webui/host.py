@@ -63,12 +63,22 @@ def find_install() -> Install | None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one generation gave."""
+    """What one generation gave.
+
+    Attributes:
+        evaluations: the checkpoint in place at each evaluation of the UNet.
+        loads: the checkpoint files that were read.
+        encodings: for each encoding of a text, how many evaluations had been made before it.
+        modules: how many different modules answered.
+    """
 
     pixels: tuple[bytes, ...]
     latents: tuple[str, ...]
     evaluations: tuple[str, ...]
     infotexts: tuple[str, ...]
+    loads: tuple[str, ...]
+    encodings: tuple[int, ...]
+    modules: int
 
     def same_picture(self, other: Answer) -> bool:
         """Bit-identical latents and pixels, and that there is a picture at all."""
@@ -133,6 +143,9 @@ class Webui:
             pixels=tuple(image.convert("RGB").tobytes() for image in images),
             latents=tuple(state["latents"]),
             evaluations=tuple(state["evaluations"]),
+            loads=tuple(state["loads"]),
+            encodings=tuple(state["encodings"]),
+            modules=len(set(state["modules"])),
             infotexts=tuple(json.loads(body["info"])["infotexts"]),
         )
 
@@ -161,7 +174,8 @@ def running(
     """Start a webui with its own data folder; ended, whatever happens, when the block is left.
 
     Args:
-        checkpoints: a folder of checkpoints, which all have the original config file ``config``.
+        checkpoints: a folder of checkpoints, which all have the original config file ``config``; beside it is the
+            folder ``loras``.
         extensions: by the name that the host knows them by, which also orders them.
         more: further arguments of the host.
     """
@@ -169,6 +183,8 @@ def running(
     for name, extension in extensions.items():
         (data / "extensions" / name).symlink_to(extension)
         _install(install, extension)
+    (data / "models").mkdir()
+    (data / "models/Lora").symlink_to(checkpoints.parent / "loras")
     port, log = _free_port(), data / "webui.log"
     command = [str(install.python), "launch.py", *install.args, "--port", str(port), "--data-dir", str(data)]
     env = {**os.environ, **OFFLINE, "PROBE_CONFIG": str(config)}

@@ -428,7 +428,7 @@ REFUSED = [
     (plan({"checkpoint": "soft [0123456789]"}), 'passes[0].checkpoint: "soft" is there, but as ['),
     (plan({}, {"switch_at": 0.8}, {"switch_at": 0.2}), "passes[2].switch_at: Pass 3 would begin at step 3"),
     (plan({}, {"kind": "refine"}), "passes[1].kind: refine passes are not there yet"),
-    (plan({"vae": "none"}), "passes[0].vae: not there yet in the webui"),
+    (plan({"vae": "gone"}), "passes[0].vae: "),
 ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from modules import (
     processing,
+    prompt_parser,
     script_callbacks,
     scripts,
     sd_models,
@@ -21,6 +22,8 @@ from modules import (
 EVALUATIONS = []  # the checkpoint in place at each evaluation of the denoiser
 LATENTS = []  # a digest of what each sampling returned
 LOADS = []  # every checkpoint file read
+ENCODINGS = []  # how many evaluations had been made at each encoding of texts
+MODULES = []  # the module in place at each evaluation
 COPIES = []  # one entry once a copy of the request was rendered
 FAULT = {}  # {"kind": "raise" | "interrupt" | "skip" | "load" | "settings" | "copy", "at": ...}
 
@@ -32,6 +35,7 @@ def checkpoint():
 
 def on_evaluation(params):
     EVALUATIONS.append(checkpoint())
+    MODULES.append(id(shared.sd_model))
     if FAULT.get("at") == len(EVALUATIONS):
         if FAULT["kind"] == "interrupt":
             shared.state.interrupt()
@@ -75,6 +79,14 @@ def reading(original):
     return read
 
 
+def encoding(original):
+    def encode(*args, **kwargs):
+        ENCODINGS.append(len(EVALUATIONS))
+        return original(*args, **kwargs)
+
+    return encode
+
+
 def digest(samples):
     found = hashlib.sha256()
     for sample in samples:
@@ -101,6 +113,7 @@ class Probe(scripts.Script):
             inner = copy.copy(p)
             inner.scripts = p.scripts if FAULT["at"] == "scripts" else None
             inner.n_iter = inner.batch_size = 1
+            inner.override_settings = {**inner.override_settings, **FAULT.get("overrides", {})}
             with contextlib.closing(inner):
                 processing.process_images(inner)
 
@@ -126,7 +139,8 @@ def functions():
 def add_routes(_, app):
     @app.get("/probe/state")
     def state():
-        return {"checkpoint": checkpoint(), "evaluations": EVALUATIONS, "latents": LATENTS, "loads": LOADS}
+        told = {"evaluations": EVALUATIONS, "latents": LATENTS, "loads": LOADS}
+        return {"checkpoint": checkpoint(), "encodings": ENCODINGS, "modules": MODULES, **told}
 
     @app.get("/probe/functions")
     def tell_functions():
@@ -134,7 +148,7 @@ def add_routes(_, app):
 
     @app.post("/probe/arm")
     def arm(fault: dict):
-        for record in (EVALUATIONS, LATENTS, LOADS, COPIES):
+        for record in (EVALUATIONS, LATENTS, LOADS, ENCODINGS, MODULES, COPIES):
             record.clear()
         FAULT.clear()
         FAULT.update(fault)
@@ -162,6 +176,7 @@ if hasattr(sd_samplers_cfg_denoiser, "sampling_function"):
 else:
     denoiser = sd_samplers_cfg_denoiser.CFGDenoiser
     denoiser.combine_denoised = scaled(denoiser.combine_denoised)
+prompt_parser.get_learned_conditioning = encoding(prompt_parser.get_learned_conditioning)
 READER = "forge_loader" if hasattr(sd_models, "forge_loader") else "get_checkpoint_state_dict"
 setattr(sd_models, READER, reading(getattr(sd_models, READER)))
 if hasattr(sd_models, "forge_model_reload"):
