@@ -24,6 +24,7 @@ KNOWN_OPTIONS = {
     "live_previews_enable": False,
     "CLIP_stop_at_last_layers": 1,
     "sd_vae": "Automatic",
+    "sd_checkpoints_limit": 1,
 }
 
 

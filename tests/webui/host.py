@@ -42,13 +42,27 @@ class Install:
     python: Path
 
     @property
+    def host(self) -> str:
+        """Which one: ``a1111``, ``forge``, ``classic`` or ``reforge``."""
+        if not (self.folder / "modules_forge").is_dir():
+            return "a1111"
+        if (self.folder / "backend").is_dir():
+            return "forge"
+        return "reforge" if (self.folder / "modules/sd_schedulers.py").is_file() else "classic"
+
+    @property
     def is_forge(self) -> bool:
-        return (self.folder / "modules_forge").is_dir()
+        """Whether it is Forge itself."""
+        return self.host == "forge"
+
+    @property
+    def is_forge_family(self) -> bool:
+        return self.host != "a1111"
 
     @property
     def args(self) -> tuple[str, ...]:
         """How it runs without a GPU, in full precision."""
-        if self.is_forge:
+        if self.is_forge_family:
             # with a data folder elsewhere its page may not read its own files
             return (*COMMON_ARGS, "--always-cpu", "--gradio-allowed-path", str(self.folder))
         return (*COMMON_ARGS, "--use-cpu", "all", "--no-half", "--precision", "full")

@@ -68,7 +68,7 @@ def alone(webui: Webui, checkpoint: str, **request: Any) -> Answer:
 
 def refined(webui: Webui, at: float, unit: str = "steps", **settings: Any) -> dict[str, Any]:
     """The request for the same with the host's own Refiner. Forge's counts steps only, and has no option for it."""
-    if not webui.install.is_forge:
+    if not webui.install.is_forge_family:
         settings["refiner_switch_by_sample_steps"] = unit == "steps"
     elif unit != "steps":
         pytest.skip("this host's Refiner knows steps only")
@@ -284,7 +284,7 @@ def test_the_first_pass_has_its_own_texts_and_the_picture_tells_the_requests(web
 def test_c10_a_pass_holds_its_cfg_from_its_first_evaluation_and_no_longer(webui: Webui, sampler: str) -> None:
     request = {**REQUEST, "sampler_name": sampler}
     first = 9 if sampler == "Heun" else 5
-    multiplier = 1 / 12.5 if sampler == "DDIM CFG++" and not webui.install.is_forge else 1
+    multiplier = 1 / 12.5 if sampler == "DDIM CFG++" and not webui.install.is_forge_family else 1
     later = plan({}, {"switch_at": 4, "cfg_scale": 7}, switch_unit="step")
     ours = webui.generate_unchanged(plan=later, **request)
     reference = webui.generate_with({"kind": "cfg", "at": first, "scale": 7 * multiplier}, None, **request)
@@ -368,7 +368,7 @@ def test_c15_a_checkpoint_that_cannot_be_read(webui: Webui, unchanged: None) -> 
     assert answer.status_code == 500
     assert "cannot read" in answer.text
     # read before anything is sampled where the weights are switched in place, else when its pass begins
-    assert webui.state()["evaluations"] == (["soft"] * 5 if webui.install.is_forge else [])
+    assert webui.state()["evaluations"] == (["soft"] * 5 if webui.install.is_forge_family else [])
     assert webui.generate(**REQUEST).same_picture(plain)
 
 

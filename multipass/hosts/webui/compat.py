@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from modules import devices, sd_models, sd_samplers_kdiffusion, sd_samplers_timesteps, shared
+from modules import devices, sd_models, sd_samplers_cfg_denoiser, sd_samplers_kdiffusion, sd_samplers_timesteps, shared
 
 from multipass.hosts.webui import hooks
 
-IS_FORGE = hasattr(sd_models, "forge_model_reload")
+IS_FORGE_FAMILY = importlib.util.find_spec("modules_forge") is not None  # Forge, Forge Classic, reForge
+LOADS_BY_PARAMETERS = hasattr(sd_models, "forge_model_reload")  # Forge alone; the others by `reload_model_weights`
 
 
 def loaded() -> Any:
@@ -20,18 +22,18 @@ def loaded() -> Any:
 
 def have_a_model() -> None:
     """Forge loads its first model when the first picture asks for it, not when it starts."""
-    if IS_FORGE and loaded() is None:
+    if LOADS_BY_PARAMETERS and loaded() is None:
         sd_models.forge_model_reload()
 
 
 def chosen() -> Any:
     """What the host would load for the next picture, beside what its options say."""
-    return sd_models.model_data.forge_loading_parameters if IS_FORGE else None
+    return sd_models.model_data.forge_loading_parameters if LOADS_BY_PARAMETERS else None
 
 
 def choose(chosen_before: Any) -> None:
     """Put ``chosen()`` back: overridden options change it in Forge, and their being put back does not always."""
-    if IS_FORGE:
+    if LOADS_BY_PARAMETERS:
         sd_models.model_data.forge_loading_parameters = chosen_before
 
 
@@ -65,7 +67,7 @@ def _load(info: Any, *, again: bool = False) -> None:
     """``again``: also where the host believes it is loaded. A load that fails on its way leaves A1111 with the old
     model's attention un-hijacked, and Forge with no model under the old one's name."""
     with sd_models.SkipWritingToConfig():
-        if not IS_FORGE:
+        if not LOADS_BY_PARAMETERS:
             sd_models.reload_model_weights(info=info, forced_reload=again)
             return
         # Forge loads what its parameters name, and reloads by itself once they name something else again
@@ -83,14 +85,12 @@ def _load(info: Any, *, again: bool = False) -> None:
 @contextmanager
 def swapping(x: Any) -> Iterator[None]:
     """Around a change of the model while the sampler runs; Forge plans its memory by ``x``, the noisy latent."""
-    if not IS_FORGE:
+    if not IS_FORGE_FAMILY:
         yield
         return
-    from backend.sampling.sampling_function import sampling_cleanup, sampling_prepare
-
-    sampling_cleanup(shared.sd_model.forge_objects.unet)
+    sd_samplers_kdiffusion.sampling_cleanup(shared.sd_model.forge_objects.unet)
     yield
-    sampling_prepare(shared.sd_model.forge_objects.unet, x=x)
+    sd_samplers_kdiffusion.sampling_prepare(shared.sd_model.forge_objects.unet, x=x)
 
 
 @contextmanager
@@ -100,24 +100,34 @@ def sampling_nothing() -> Iterator[None]:
 
     def nothing(*_: Any, **__: Any) -> None: ...
 
-    names = ["extra_noise_callback", *(["sampling_prepare", "sampling_cleanup"] if IS_FORGE else [])]
+    names = ["extra_noise_callback", "sampling_prepare", "sampling_cleanup"]
     with ExitStack() as stack:
         for module in (sd_samplers_kdiffusion, sd_samplers_timesteps):
-            stack.enter_context(hooks.replaced(module, **dict.fromkeys(names, nothing)))
+            stack.enter_context(hooks.replaced(module, **{name: nothing for name in names if hasattr(module, name)}))
         yield
 
 
 def prepare_loaded(p: Any) -> None:
     """What the request asked of the model and a fresh load lost: tiling, token merging, the noise schedule option."""
-    if not IS_FORGE:
+    if not IS_FORGE_FAMILY:
         from modules.sd_hijack import model_hijack
 
         model_hijack.apply_circular(p.tiling)
         sd_models.apply_token_merging(p.sd_model, p.get_token_merging_ratio())
-    sd_models.apply_alpha_schedule_override(p.sd_model, p)
+    if hasattr(sd_models, "apply_alpha_schedule_override"):
+        sd_models.apply_alpha_schedule_override(p.sd_model, p)
 
 
 def keep_for_hires(p: Any, info: Any) -> None:
     """Let the hires pass run on ``info`` where the request names no checkpoint; Forge stays on the last by itself."""
-    if not IS_FORGE and getattr(p, "enable_hr", False) and p.hr_checkpoint_info is None:
+    if not LOADS_BY_PARAMETERS and getattr(p, "enable_hr", False) and p.hr_checkpoint_info is None:
         p.hr_checkpoint_info = info
+
+
+def sampling_function_home() -> Any:
+    """The module in which the Forge family looks up the function that applies the CFG scale."""
+    if hasattr(sd_samplers_cfg_denoiser, "sampling_function"):
+        return sd_samplers_cfg_denoiser
+    from modules_forge import forge_sampler  # Forge Classic
+
+    return forge_sampler

@@ -28,18 +28,27 @@ class Models:
 
     def serve(self) -> None:
         """From now on the host loads through this."""
-        if compat.IS_FORGE:
+        if compat.LOADS_BY_PARAMETERS:
             return
         self._reload, self._reload_vae = sd_models.reload_model_weights, sd_vae.reload_vae_weights
         self._serving.enter_context(hooks.replaced(sd_models, reload_model_weights=self._served))
         self._serving.enter_context(hooks.replaced(sd_vae, reload_vae_weights=self._served_vae))
 
-    def put(self, info: Any, vae: Vae | None = None) -> None:
-        """Put a checkpoint in place. Raises what the host raises while it reads, and then has put back what was."""
-        if not self.put_in_place(info, vae):
-            self._put_by_the_host(info)
-            if vae is not None:
-                self.put_in_place(info, vae)
+    def put(self, info: Any, vae: Vae | None = None) -> bool:
+        """Put a checkpoint in place.
+
+        Returns:
+            whether the module is the one that was there before: with another, whatever acted on it does no longer.
+
+        Raises:
+            what the host raises while it reads; then what was in place before is in place again.
+        """
+        if self.put_in_place(info, vae):
+            return True
+        loaded = self._put_by_the_host(info)
+        if vae is not None:
+            self.put_in_place(info, vae)
+        return not loaded
 
     def put_in_place(self, info: Any, vae: Vae | None = None) -> bool:
         """The same if that takes no other module than the live one; else ``False``, and nothing has changed."""
@@ -65,13 +74,16 @@ class Models:
         except Exception:  # noqa: BLE001 - see above
             errors.report(f"Multipass could not put {self._before.title} back", exc_info=True)
 
-    def _put_by_the_host(self, info: Any) -> None:
+    def _put_by_the_host(self, info: Any) -> bool:
+        """By its own function, which may be held; returns whether it loaded anything."""
         self._in_place.home()
         with ExitStack() as stack:
             if self._reload is not None:
                 stack.enter_context(hooks.replaced(sd_models, reload_model_weights=self._reload))
-            if compat.load(info):
-                compat.prepare_loaded(self._p)
+            loaded = compat.load(info)
+        if loaded:
+            compat.prepare_loaded(self._p)
+        return loaded
 
     # --- in the place of the host's own ------------------------------------------------------------------------------
 

@@ -25,6 +25,10 @@ class Networks:
         self._active = data
         self._note_hashes()
 
+    def forget(self) -> None:
+        """Another module is in place, on which none is active."""
+        self._active = None
+
     def activate(self, data: Any) -> None:
         """Make exactly ``data`` active."""
         if self._p.disable_extra_networks or data == self._active:

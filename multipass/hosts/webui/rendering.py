@@ -238,7 +238,8 @@ class Rendering:
         p.cfg_scale = self._scale_of(index)
 
     def _put(self, index: int) -> None:
-        self._models.put(self._checkpoints[index], self._vaes[index])
+        if not self._models.put(self._checkpoints[index], self._vaes[index]):
+            self._networks.forget()
 
     def _encode(self, index: int) -> Encoded:
         """The pass's texts by the model that is in place, which is the pass's; its networks are active afterwards."""

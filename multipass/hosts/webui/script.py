@@ -78,7 +78,7 @@ def _not_yet(place: str, own: Pass) -> list[Problem]:
     if own.is_head:
         assert own.kind is not None
         return [Problem(f"{place}.kind", f"{own.kind.value} passes are not there yet in the webui")]
-    fields = ("steps", "sampler_name", "scheduler", "denoising_strength", *(["vae"] if compat.IS_FORGE else []))
+    fields = ("steps", "sampler_name", "scheduler", "denoising_strength", *(["vae"] if compat.IS_FORGE_FAMILY else []))
     reason = "not there yet in the webui; it is the request's for all passes"
     return [Problem(f"{place}.{name}", reason) for name in fields if getattr(own, name) is not None]
 
