@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from modules import devices, sd_models, sd_samplers_cfg_denoiser, sd_samplers_kdiffusion, sd_samplers_timesteps, shared
+from modules import (
+    devices,
+    sd_models,
+    sd_samplers,
+    sd_samplers_cfg_denoiser,
+    sd_samplers_kdiffusion,
+    sd_samplers_timesteps,
+    shared,
+)
 
 from multipass.hosts.webui import hooks
 
@@ -122,6 +130,25 @@ def keep_for_hires(p: Any, info: Any) -> None:
     """Let the hires pass run on ``info`` where the request names no checkpoint; Forge stays on the last by itself."""
     if not LOADS_BY_PARAMETERS and getattr(p, "enable_hr", False) and p.hr_checkpoint_info is None:
         p.hr_checkpoint_info = info
+
+
+def sampler(name: str, scheduler: str) -> dict[str, str] | None:
+    """The fields of a request that name a sampler; ``None`` if the host has none of that name.
+
+    Forge Classic has no schedule types: there a sampler's name says it too ("DPM++ 2M Karras"), which the others
+    understand for the sake of old pictures.
+    """
+    if importlib.util.find_spec("modules.sd_schedulers") is None:
+        names = [name] if scheduler == "Automatic" else [f"{name} {scheduler}", name]
+        known = next((known for known in names if sd_samplers.find_sampler_config(known) is not None), None)
+        return {"sampler_name": known} if known else None
+    from modules import sd_schedulers
+
+    sampler_name, found = sd_samplers.get_sampler_and_scheduler(name, scheduler)
+    rest = name.removeprefix(sampler_name).strip()  # of an unknown name the host makes its default
+    if not name.startswith(sampler_name) or (rest and rest not in sd_schedulers.schedulers_map):
+        return None
+    return {"sampler_name": sampler_name, "scheduler": found}
 
 
 def sampling_function_home() -> Any:

@@ -18,7 +18,7 @@ class Networks:
     def __init__(self, p: Any) -> None:
         self._p = p
         self._active: Any = None
-        self._hashes: dict[str, str] = {}
+        self._hashes: dict[str, None] = {}  # "name: hash", in the order of their appearance
 
     def are(self, data: Any) -> None:
         """The host has activated ``data``, as ``extra_networks.parse_prompts`` gives it, by itself."""
@@ -39,10 +39,11 @@ class Networks:
 
     def _note_hashes(self) -> None:
         """The picture's text names the LoRAs of all passes, where the host would name the last one's."""
-        self._hashes |= getattr(self._p, "lora_hashes", {})
+        params = self._p.extra_generation_params
+        told = params.get(_HASHES, "")
+        self._hashes |= dict.fromkeys(entry for entry in told.split(", ") if entry)
         if self._hashes:
-            told = ", ".join(f"{name}: {digest}" for name, digest in self._hashes.items())
-            self._p.extra_generation_params[_HASHES] = told
+            params[_HASHES] = ", ".join(self._hashes)
 
 
 def unmerge(model: Any) -> None:
