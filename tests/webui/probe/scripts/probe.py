@@ -27,7 +27,8 @@ LOADS = []  # every checkpoint file read
 ENCODINGS = []  # how many evaluations had been made at each encoding of texts
 MODULES = []  # the module in place at each evaluation
 COPIES = []  # one entry once a copy of the request was rendered
-FAULT = {}  # {"kind": "raise" | "interrupt" | "skip" | "load" | "settings" | "copy", "at": ...}
+PATCHED = []  # the checkpoint in place at each call of the patched UNet
+FAULT = {}  # {"kind": "raise" | "interrupt" | "skip" | "load" | "settings" | "copy" | "patch", "at": ...}
 
 
 def checkpoint():
@@ -90,6 +91,30 @@ def encoding(original):
     return encode
 
 
+def patch(p):
+    """As ControlNet does: the UNet of the model in place gives something else, and counts its calls."""
+    if hasattr(p.sd_model, "forge_objects"):
+        unet = p.sd_model.forge_objects.unet.clone()
+        unet.set_model_unet_function_wrapper(lambda model, call: changed(model(call["input"], call["timestep"], **call["c"])))
+        p.sd_model.forge_objects.unet = unet
+        return
+    unet = p.sd_model.model.diffusion_model
+    original = unet.forward
+    p.probe_unet = unet
+    unet.forward = lambda *args, **kwargs: changed(original(*args, **kwargs))
+
+
+def changed(noise):
+    PATCHED.append(checkpoint())
+    return noise * 1.1
+
+
+def unpatch(p):
+    unet = vars(p).pop("probe_unet", None)
+    if unet is not None:
+        del unet.forward
+
+
 def digest(samples):
     found = hashlib.sha256()
     for sample in samples:
@@ -108,6 +133,17 @@ class Probe(scripts.Script):
         """As extensions do that add a setting."""
         if FAULT.get("kind") == "settings":
             p.override_settings = {**p.override_settings, "samples_save": False}
+
+    def process(self, p, *args):
+        if FAULT.get("kind") == "patch" and not hasattr(p.sd_model, "forge_objects"):
+            patch(p)
+
+    def process_before_every_sampling(self, p, *args, **kwargs):
+        if FAULT.get("kind") == "patch" and hasattr(p.sd_model, "forge_objects"):
+            patch(p)
+
+    def postprocess(self, p, processed, *args):
+        unpatch(p)
 
     def postprocess_image(self, p, pp, *args):
         """As ADetailer does: another picture, by a copy of the request, in the middle of it."""
@@ -143,7 +179,7 @@ def add_routes(_, app):
     @app.get("/probe/state")
     def state():
         told = {"evaluations": EVALUATIONS, "latents": LATENTS, "loads": LOADS}
-        return {"checkpoint": checkpoint(), "encodings": ENCODINGS, "modules": MODULES, **told}
+        return {"checkpoint": checkpoint(), "encodings": ENCODINGS, "modules": MODULES, "patched": PATCHED, **told}
 
     @app.get("/probe/functions")
     def tell_functions():
@@ -151,7 +187,7 @@ def add_routes(_, app):
 
     @app.post("/probe/arm")
     def arm(fault: dict):
-        for record in (EVALUATIONS, LATENTS, LOADS, ENCODINGS, MODULES, COPIES):
+        for record in (EVALUATIONS, LATENTS, LOADS, ENCODINGS, MODULES, COPIES, PATCHED):
             record.clear()
         FAULT.clear()
         FAULT.update(fault)
