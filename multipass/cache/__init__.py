@@ -1,0 +1,1 @@
+"""Checkpoint files and what is kept of them. Knows no host."""
