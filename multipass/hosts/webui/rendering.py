@@ -93,6 +93,8 @@ class Rendering:
         p = self.p
         for index, _ in self.plan.running:
             self._checkpoints.setdefault(index, compat.loaded())
+        # again: the request's may be another than was foretold, if an extension chose it
+        checkpoints.check_together(self.plan, self._checkpoints)
         self._write_infotext()
         if getattr(p, "enable_hr", False):
             texts = self._pass_texts(p.all_prompts, p.all_negative_prompts)[self._last]

@@ -7,7 +7,7 @@ from typing import Any
 
 from modules import errors
 
-from multipass.hosts.webui import checkpoints, hooks, rendering, sampling
+from multipass.hosts.webui import checkpoints, compat, hooks, rendering, sampling
 from multipass.hosts.webui.rendering import Rendering
 from multipass.plan import Pass, Plan, decode
 from multipass.problems import PlanError, Problem
@@ -68,6 +68,9 @@ def check(p: Any, plan: Plan) -> Rendering:
         raise PlanError(*problems)
     sampling.check(p.sampler_name)
     named = checkpoints.resolve_all(plan)
+    of_request = compat.of_request(p)
+    rest = {} if of_request is None else {index: of_request for index, _ in plan.running if index not in named}
+    checkpoints.check_together(plan, named | rest)
     if plan.request is not None:
         p.comment("Multipass: the plan's `request` is for the multipass command and was not used here")
     return Rendering(p, plan, named, sampling.sampling_steps(p))
