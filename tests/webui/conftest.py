@@ -23,6 +23,7 @@ KNOWN_OPTIONS = {
     "samples_save": False,
     "live_previews_enable": False,
     "CLIP_stop_at_last_layers": 1,
+    "sd_noise_schedule": "Default",
 }
 
 
