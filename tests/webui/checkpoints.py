@@ -97,6 +97,41 @@ def make(folder: Path) -> Path:
     return config
 
 
+UNET = "model.diffusion_model."
+CLIP = "cond_stage_model.transformer.text_model.final_layer_norm.weight"
+OPEN_CLIP = "conditioner.embedders.{}.model.ln_final.weight"
+OTHER_KINDS: dict[str, dict[str, tuple[int, ...]]] = {
+    "inpaint": {f"{UNET}input_blocks.0.0.weight": (64, 9, 3, 3), CLIP: (96,)},
+    "pix2pix": {f"{UNET}input_blocks.0.0.weight": (64, 8, 3, 3), CLIP: (96,)},
+    "depth": {f"{UNET}input_blocks.0.0.weight": (64, 5, 3, 3), "cond_stage_model.model.ln_final.weight": (1024,)},
+    "sd2": {f"{UNET}input_blocks.0.0.weight": (64, 4, 3, 3), "cond_stage_model.model.ln_final.weight": (1024,)},
+    "xl": {f"{UNET}input_blocks.0.0.weight": (64, 4, 3, 3), OPEN_CLIP.format(1): (1280,)},
+    "xl_refiner": {f"{UNET}input_blocks.0.0.weight": (64, 4, 3, 3), OPEN_CLIP.format(0): (1280,)},
+    "xl_unet": {
+        "input_blocks.0.0.weight": (64, 4, 3, 3),
+        "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": (64, 2048),
+    },
+    "sd3": {f"{UNET}x_embedder.proj.weight": (64, 16, 2, 2)},
+    "flux": {"double_blocks.0.img_attn.norm.key_norm.scale": (128,)},
+    "unknown": {"something.weight": (2, 2)},
+}
+
+
+def make_other_kinds(folder: Path) -> None:
+    """Beside those of ``make``: files that say of themselves what they are, and hold nothing more; and damaged ones."""
+    for name, shapes in OTHER_KINDS.items():
+        save_file({key: torch.zeros(shape) for key, shape in shapes.items()}, folder / f"{name}.safetensors")
+    whole = (folder / "soft.safetensors").read_bytes()
+    (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    (folder / "cut_header.safetensors").write_bytes(whole[:1000])
+    (folder / "empty.safetensors").touch()
+    (folder / "page.safetensors").write_bytes(b"<!DOCTYPE html><html>not found</html>")
+    # A1111 finds what torch writes into its newer format by now suspicious
+    pickled = load_file(folder / "noise1.safetensors")
+    torch.save(pickled, folder / "pickled.ckpt", _use_new_zipfile_serialization=False)
+    (folder / "junk.ckpt").write_bytes(b"junk")
+
+
 def forge_configs(forge: Path, config: Path) -> Path:
     """The folder of configs from which Forge builds a checkpoint: its own for SD1.5, in the demo pair's sizes."""
     target = config.parent / "forge"

@@ -25,6 +25,7 @@ KNOWN_OPTIONS = {
     "CLIP_stop_at_last_layers": 1,
     "sd_vae": "Automatic",
     "sd_checkpoints_limit": 1,
+    "sd_noise_schedule": "Default",
 }
 
 
@@ -46,7 +47,7 @@ def models(install: Install, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return folder, config
 
 
-def _settle(host: Webui) -> None:
+def settle(host: Webui) -> None:
     """Known options, and the first model in place: Forge loads it with the first picture."""
     host.set_options(**KNOWN_OPTIONS)
     host.generate(steps=1, width=64, height=64)
@@ -58,7 +59,7 @@ def webui(install: Install, models: tuple[Path, Path], tmp_path_factory: pytest.
     folder, config = models
     data = tmp_path_factory.mktemp("webui") / "data"
     with running(install, data, folder, config, EXTENSIONS) as host:
-        _settle(host)
+        settle(host)
         yield host
 
 
@@ -70,7 +71,7 @@ def plain_webui(
     folder, config = models
     data = tmp_path_factory.mktemp("plain") / "data"
     with running(install, data, folder, config, {"probe": PROBE}) as host:
-        _settle(host)
+        settle(host)
         yield host
 
 

@@ -236,5 +236,11 @@ else:
     from modules import sd_models_config
 
     sd_models_config.config_default = os.environ["PROBE_CONFIG"]
+    beside = Path(os.environ["PROBE_CONFIG"]).parent
+    if (beside / "sdxl.yaml").is_file():
+        import open_clip
+
+        sd_models_config.config_sdxl = str(beside / "sdxl.yaml")
+        open_clip.add_model_config(beside / "open_clip")
 script_callbacks.on_cfg_denoiser(on_evaluation)
 script_callbacks.on_app_started(add_routes)
