@@ -90,6 +90,19 @@ def encoding(original):
     return encode
 
 
+def break_once(path):
+    """Make a function fail at its next call."""
+    module, _, name = path.rpartition(".")
+    owner = sys.modules[module]
+    original = getattr(owner, name)
+
+    def fail(*_, **__):
+        setattr(owner, name, original)
+        raise RuntimeError(f"injected into {name}")
+
+    setattr(owner, name, fail)
+
+
 def digest(samples):
     found = hashlib.sha256()
     for sample in samples:
@@ -105,7 +118,9 @@ class Probe(scripts.Script):
         return scripts.AlwaysVisible
 
     def before_process(self, p, *args):
-        """As extensions do that add a setting."""
+        """As extensions do that add a setting; and what breaks in Multipass, breaks from here on."""
+        if FAULT.get("kind") == "break":
+            break_once(FAULT["at"])
         if FAULT.get("kind") == "settings":
             p.override_settings = {**p.override_settings, "samples_save": False}
 
