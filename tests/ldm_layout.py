@@ -119,6 +119,22 @@ def sd1_shapes(config: Mapping[str, Any], clip: Mapping[str, int], vocabulary: i
     yield from _prefixed("cond_stage_model.transformer.text_model.", clip_shapes(clip, vocabulary))
 
 
+def sd2_shapes(config: Mapping[str, Any], open_clip: Mapping[str, int], vocabulary: int) -> Shapes:
+    """Every tensor of an SD 2.x checkpoint."""
+    params = config["model"]["params"]
+    yield from _prefixed("model.diffusion_model.", unet_shapes(params["unet_config"]["params"]))
+    yield from _prefixed("first_stage_model.", vae_shapes(params["first_stage_config"]["params"]))
+    yield from _prefixed("cond_stage_model.model.", open_clip_shapes(open_clip, vocabulary))
+
+
+def sdxl_refiner_shapes(config: Mapping[str, Any], open_clip: Mapping[str, int], vocabulary: int) -> Shapes:
+    """Every tensor of an SDXL refiner checkpoint."""
+    params = config["model"]["params"]
+    yield from _prefixed("model.diffusion_model.", unet_shapes(params["network_config"]["params"]))
+    yield from _prefixed("first_stage_model.", vae_shapes(params["first_stage_config"]["params"]))
+    yield from _prefixed("conditioner.embedders.0.model.", open_clip_shapes(open_clip, vocabulary))
+
+
 def sdxl_shapes(
     config: Mapping[str, Any], clip: Mapping[str, int], open_clip: Mapping[str, int], vocabulary: int
 ) -> Shapes:

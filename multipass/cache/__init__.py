@@ -1,1 +1,1 @@
-"""Checkpoints as tensors: kept, and switched without moving a byte. Knows torch, and no host."""
+"""Checkpoint files, and their tensors: kept, and switched without moving a byte. Knows no host."""

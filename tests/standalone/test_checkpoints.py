@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from multipass.hosts.standalone.checkpoints import CheckpointFile, CheckpointFolder, Family
+from multipass.hosts.standalone.checkpoints import CheckpointFile, CheckpointFolder
 from multipass.hosts.standalone.errors import InputError
 from multipass.hosts.standalone.job import prepare
 from multipass.hosts.standalone.layout import lay_out_plan
 from multipass.hosts.standalone.models import Checkpoint, Checkpoints, Place
 from multipass.hosts.standalone.originals import ORIGINALS
+from multipass.kinds import Family
 from multipass.plan import PlanError, decode
 from tests import ldm_layout as layout
 from tests.standalone.helpers import draw, job, plan

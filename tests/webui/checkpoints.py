@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -98,64 +97,39 @@ def make(folder: Path) -> Path:
     return config
 
 
-SD1_UNET = {"model_channels": 32, "channel_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attention_resolutions": [4, 2, 1]}
-# run by the host, which has the class; what training starts from is in part zero, and would pass nothing on
-BUILD_UNET = """
-import json, sys
-import torch
-from safetensors.torch import save_file
-sys.path.insert(0, "repositories/stable-diffusion-stability-ai")
-from ldm.modules.diffusionmodules.openaimodel import UNetModel
-torch.manual_seed(0)
-unet = UNetModel(**json.loads(sys.argv[1]))
-for tensor in unet.parameters():
-    if not tensor.any():
-        torch.nn.init.normal_(tensor, std=0.02)
-save_file({f"model.diffusion_model.{name}": tensor for name, tensor in unet.state_dict().items()}, sys.argv[2])
-"""
+UNET = "model.diffusion_model."
+CLIP = "cond_stage_model.transformer.text_model.final_layer_norm.weight"
+OPEN_CLIP = "conditioner.embedders.{}.model.ln_final.weight"
+OTHER_KINDS: dict[str, dict[str, tuple[int, ...]]] = {
+    "inpaint": {f"{UNET}input_blocks.0.0.weight": (64, 9, 3, 3), CLIP: (96,)},
+    "pix2pix": {f"{UNET}input_blocks.0.0.weight": (64, 8, 3, 3), CLIP: (96,)},
+    "depth": {f"{UNET}input_blocks.0.0.weight": (64, 5, 3, 3), "cond_stage_model.model.ln_final.weight": (1024,)},
+    "sd2": {f"{UNET}input_blocks.0.0.weight": (64, 4, 3, 3), "cond_stage_model.model.ln_final.weight": (1024,)},
+    "xl": {f"{UNET}input_blocks.0.0.weight": (64, 4, 3, 3), OPEN_CLIP.format(1): (1280,)},
+    "xl_refiner": {f"{UNET}input_blocks.0.0.weight": (64, 4, 3, 3), OPEN_CLIP.format(0): (1280,)},
+    "xl_unet": {
+        "input_blocks.0.0.weight": (64, 4, 3, 3),
+        "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": (64, 2048),
+    },
+    "sd3": {f"{UNET}x_embedder.proj.weight": (64, 16, 2, 2)},
+    "flux": {"double_blocks.0.img_attn.norm.key_norm.scale": (128,)},
+    "unknown": {"something.weight": (2, 2)},
+}
 
 
-def make_like_sd1(folder: Path, build: Callable[[str, str, str], None]) -> Path:
-    """Random checkpoints soft and ink with a UNet of SD1's blocks, which ControlNet counts on, and beside them a
-    network and, in ``control``, a T2I-Adapter for them. Returns their config file.
-
-    Args:
-        build: runs a Python program with the host's modules.
-    """
-    folder.mkdir(parents=True)
-    config = yaml.safe_load((DEMO / "demo.yaml").read_text().replace("version: clip", f"version: {DEMO / 'clip'}"))
-    unet = config["model"]["params"]["unet_config"]["params"]
-    unet |= SD1_UNET
-    soft = folder / "soft.safetensors"
-    build(BUILD_UNET, json.dumps(unet), str(soft))
-    rest = {name: tensor for name, tensor in load_file(DEMO / soft.name).items() if not name.startswith(UNET)}
-    save_file({**rest, **load_file(soft)}, soft)
-    random_like(soft, folder / "ink.safetensors", 1)
-    for name in ("loras", "control"):
-        (folder.parent / name).mkdir()
-    random_lora(soft, folder.parent / "loras/one.safetensors", 2)
-    random_adapter(folder.parent / "control/adapter.safetensors", unet["model_channels"], 3)
-    target = folder.parent / "sd1.yaml"
-    target.write_text(yaml.safe_dump(config))
-    return target
-
-
-def random_adapter(target: Path, width: int, seed: int) -> None:
-    """A T2I-Adapter: it adds to the UNet's features what it makes of a picture."""
-    generator = torch.Generator().manual_seed(seed)
-    widths = [width, 2 * width, 4 * width, 4 * width]
-    shapes = {"conv_in": (width, 3 * 8 * 8, 3)}
-    for index, (before, own) in enumerate(zip([width, *widths], widths, strict=False)):
-        if before != own:
-            shapes[f"body.{2 * index}.in_conv"] = (own, before, 1)
-        for block in (2 * index, 2 * index + 1):
-            shapes |= {f"body.{block}.block1": (own, own, 3), f"body.{block}.block2": (own, own, 1)}
-    tensors: dict[str, torch.Tensor] = {}
-    for name, (rows, columns, size) in shapes.items():
-        scale = (columns * size * size) ** -0.5
-        tensors[f"{name}.weight"] = scale * torch.randn(rows, columns, size, size, generator=generator)
-        tensors[f"{name}.bias"] = torch.zeros(rows)
-    save_file(tensors, target)
+def make_other_kinds(folder: Path) -> None:
+    """Beside those of ``make``: files that say of themselves what they are, and hold nothing more; and damaged ones."""
+    for name, shapes in OTHER_KINDS.items():
+        save_file({key: torch.zeros(shape) for key, shape in shapes.items()}, folder / f"{name}.safetensors")
+    whole = (folder / "soft.safetensors").read_bytes()
+    (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    (folder / "cut_header.safetensors").write_bytes(whole[:1000])
+    (folder / "empty.safetensors").touch()
+    (folder / "page.safetensors").write_bytes(b"<!DOCTYPE html><html>not found</html>")
+    # A1111 finds what torch writes into its newer format by now suspicious
+    pickled = load_file(folder / "noise1.safetensors")
+    torch.save(pickled, folder / "pickled.ckpt", _use_new_zipfile_serialization=False)
+    (folder / "junk.ckpt").write_bytes(b"junk")
 
 
 def forge_configs(forge: Path, config: Path) -> Path:

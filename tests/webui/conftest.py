@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.webui import checkpoints
+from tests.webui import checkpoints, table
 from tests.webui.host import ROOT, Install, Webui, find_install, running
 
 PROBE = Path(__file__).parent / "probe"
@@ -25,6 +26,7 @@ KNOWN_OPTIONS = {
     "CLIP_stop_at_last_layers": 1,
     "sd_vae": "Automatic",
     "sd_checkpoints_limit": 1,
+    "sd_noise_schedule": "Default",
 }
 
 
@@ -46,7 +48,7 @@ def models(install: Install, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return folder, config
 
 
-def _settle(host: Webui) -> None:
+def settle(host: Webui) -> None:
     """Known options, and the first model in place: Forge loads it with the first picture."""
     host.set_options(**KNOWN_OPTIONS)
     host.generate(steps=1, width=64, height=64)
@@ -58,7 +60,7 @@ def webui(install: Install, models: tuple[Path, Path], tmp_path_factory: pytest.
     folder, config = models
     data = tmp_path_factory.mktemp("webui") / "data"
     with running(install, data, folder, config, EXTENSIONS) as host:
-        _settle(host)
+        settle(host)
         yield host
 
 
@@ -70,7 +72,7 @@ def plain_webui(
     folder, config = models
     data = tmp_path_factory.mktemp("plain") / "data"
     with running(install, data, folder, config, {"probe": PROBE}) as host:
-        _settle(host)
+        settle(host)
         yield host
 
 
@@ -81,3 +83,16 @@ def picture() -> str:
     data = io.BytesIO()
     image.save(data, "PNG")
     return base64.b64encode(data.getvalue()).decode()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """``WRITE_TABLE=1``: write down what holds on this host."""
+    if os.environ.get("WRITE_TABLE"):
+        config.pluginmanager.register(table.Recorder(), "table")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    recorder = session.config.pluginmanager.get_plugin("table")
+    found = find_install()
+    if isinstance(recorder, table.Recorder) and found is not None:
+        table.write(found.host, recorder.outcomes())

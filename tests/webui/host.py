@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,11 @@ class Webui:
 
     def post(self, path: str, body: dict[str, Any]) -> requests.Response:
         return requests.post(self.url + path, json=body, timeout=REQUEST_SECONDS)
+
+    @cached_property
+    def samplers(self) -> tuple[str, ...]:
+        """The names of those it has."""
+        return tuple(sampler["name"] for sampler in self.get("/sdapi/v1/samplers"))
 
     def set_options(self, **options: Any) -> None:
         """Those that this host has."""

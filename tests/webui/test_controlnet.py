@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.webui import checkpoints
-from tests.webui.conftest import KNOWN_OPTIONS, PROBE
+from tests.webui import controls
+from tests.webui.conftest import PROBE, settle
 from tests.webui.host import ROOT, Install, Webui, running
 from tests.webui.test_conformance import LOOPBACK, REQUEST, a_then_b, alone, plan, refined, runs
 
@@ -45,15 +44,12 @@ def controlled(install: Install, tmp_path_factory: pytest.TempPathFactory) -> It
     if not (extension / "scripts/controlnet.py").is_file():
         pytest.skip("no ControlNet: set CONTROLNET_DIR to a clone of Mikubill/sd-webui-controlnet")
 
-    def build(*program: str) -> None:
-        subprocess.run([str(install.python), "-c", *program], cwd=install.folder, check=True, timeout=100)
-
     folder = tmp_path_factory.mktemp("controlnet")
-    config = checkpoints.make_like_sd1(folder / "checkpoints", build)
+    config = controls.make(folder / "checkpoints")
     extensions = {"sd-webui-controlnet": extension, "sd-webui-multipass": ROOT, "probe": PROBE}
     models = ("--controlnet-dir", str(folder / "control"))
     with running(install, folder / "data", folder / "checkpoints", config, extensions, *models) as host:
-        host.set_options(**KNOWN_OPTIONS)
+        settle(host)
         yield host
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import enum
 import hashlib
 import re
 from collections.abc import Iterator
@@ -11,26 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import yaml
-from safetensors import SafetensorError, safe_open
 
-from multipass import titles
+from multipass import kinds, titles
+from multipass.cache import header
 from multipass.hosts.standalone.errors import InputError
+from multipass.kinds import Family, Kind
 from multipass.plan import PlanError, Problem
 
 SUFFIX = ".safetensors"
 SHORT_HASH = 10
 _HASH = re.compile(r"^(?:[0-9a-fA-F]{10}|[0-9a-fA-F]{64})$")
 _LAYER = re.compile(r"^(cond_stage_model|conditioner\.embedders\.0)\..*\.encoder\.layers\.(?P<number>\d+)\.")
-_UNET_INPUT = "model.diffusion_model.input_blocks.0.0.weight"
-
-
-class Family(enum.Enum):
-    """What kind of model a checkpoint is: decides its text encoders and its latent space."""
-
-    SD1 = "SD 1.x"
-    SDXL = "SDXL"
 
 
 class CheckpointFile:
@@ -68,27 +59,25 @@ class CheckpointFile:
     def header(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor. Raises InputError for a file that is not whole or not safetensors."""
         try:
-            with safe_open(self.path, "pt") as file:
-                return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
+            return {name: tensor.shape for name, tensor in header.read(self.path).items()}
+        except header.HeaderError as error:
             raise InputError(f"{self.path} is not a readable safetensors file: {error}") from None
 
     @property
     def family(self) -> Family:
         """Recognised by its text encoders. Raises InputError for what is neither SD 1.x nor SDXL."""
-        if any(key.startswith("cond_stage_model.transformer.") for key in self.header):
-            return Family.SD1
-        if any(key.startswith("conditioner.embedders.1.model.") for key in self.header):
-            return Family.SDXL
-        raise InputError(f"{self.path} is neither an SD 1.x nor an SDXL checkpoint: it has neither's text encoders")
+        family = kinds.by_text_encoder(self.header)
+        if family is not Family.SD1 and family is not Family.SDXL:
+            raise InputError(f"{self.path} is neither an SD 1.x nor an SDXL checkpoint: it has neither's text encoders")
+        return family
 
     @property
-    def unet_channels(self) -> int:
-        """The UNet's input channels: 4, or 9 for an inpainting model. Raises InputError where there is no UNet."""
-        shape = self.header.get(_UNET_INPUT)
-        if shape is None:
+    def kind(self) -> Kind:
+        """What it must have in common with the others of its trajectory. Raises InputError, without a UNet too."""
+        channels = kinds.unet_channels(self.header)
+        if channels is None:
             raise InputError(f"{self.path} has no UNet")
-        return shape[1]
+        return Kind(self.family, channels)
 
     @property
     def text_layers(self) -> int:
@@ -186,18 +175,3 @@ class CheckpointFolder:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f", did you mean {known[near[0]]!r}?" if near else ""
         return f"no checkpoint {asked!r}{hint} ({self.told()})"
-
-
-class Architecture(msgspec.Struct, frozen=True):
-    """What two checkpoints must have in common to share a trajectory."""
-
-    family: Family
-    unet_channels: int
-
-    def __str__(self) -> str:
-        return f"{self.family.value}, {self.unet_channels} UNet channels"
-
-
-def architecture(file: CheckpointFile) -> Architecture:
-    """From the file's header alone. Raises InputError."""
-    return Architecture(file.family, file.unet_channels)

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import msgspec
 
-from multipass.hosts.standalone.checkpoints import Architecture, CheckpointFile, CheckpointFolder, Family, architecture
+from multipass.hosts.standalone.checkpoints import CheckpointFile, CheckpointFolder
 from multipass.hosts.standalone.errors import InputError
 from multipass.hosts.standalone.layout import Layout, Settings
 from multipass.hosts.standalone.schedules import Sampling
 from multipass.infotext import as_run
+from multipass.kinds import Family, Kind, clashes
 from multipass.plan import Pass, Plan, PlanError, Problem, Request
 from multipass.prompts import Texts, pass_texts
 from multipass.schedule import Segment
@@ -112,27 +113,26 @@ def _find(plan: Plan, folder: CheckpointFolder) -> dict[int, CheckpointFile]:
 
 
 def _mismatches(plan: Plan, found: dict[int, CheckpointFile]) -> Iterator[Problem]:
-    first: tuple[CheckpointFile, Architecture] | None = None
-    for index, own in plan.running:
-        file, place = found[index], f"passes[{index}].checkpoint"
+    kinds: dict[int, tuple[str, Kind]] = {}
+    for index, _ in plan.running:
+        file = found[index]
         try:
-            here = architecture(file)
+            kinds[index] = file.name, file.kind
             _ = file.config
         except InputError as error:
-            yield Problem(place, str(error))
+            yield Problem(f"passes[{index}].checkpoint", str(error))
+    clashing = list(clashes(plan, kinds))
+    yield from clashing
+    if clashing:
+        return
+    for index, own in plan.running:
+        if index not in kinds:
             continue
-        if first is None:
-            first = file, here
-        if here != first[1]:
-            yield Problem(
-                place,
-                f"{file.name} ({here}) cannot continue what {first[0].name} ({first[1]}) began: "
-                "the checkpoints of a trajectory share one latent space",
-            )
-        elif here.unet_channels != 4:
-            yield Problem(place, f"{file.name} is not a text-to-image model: {here}, 4 needed")
+        name, kind = kinds[index]
+        if kind.unet_channels != 4:
+            yield Problem(f"passes[{index}].checkpoint", f"{name} is not a text-to-image model: {kind}, 4 needed")
         else:
-            yield from _clip_skip(own.clip_skip or 1, f"passes[{index}].clip_skip", file)
+            yield from _clip_skip(own.clip_skip or 1, f"passes[{index}].clip_skip", found[index])
 
 
 def _clip_skip(clip_skip: int, place: str, file: CheckpointFile) -> Iterator[Problem]:

@@ -22,10 +22,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from multipass.hosts.standalone.checkpoints import CheckpointFile, Family
+from multipass.hosts.standalone.checkpoints import CheckpointFile
 from multipass.hosts.standalone.errors import InputError
 from multipass.hosts.standalone.originals import ORIGINALS
 from multipass.hosts.standalone.text import Encoded, TextEncoder, Tokenizer
+from multipass.kinds import Family
 
 CLIP_FOLDER = Path(__file__).parent / "demo" / "checkpoints" / "clip"
 """CLIP's vocabulary, which comes with the demo's checkpoints and is every SD 1.x and SDXL checkpoint's."""

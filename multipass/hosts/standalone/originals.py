@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from multipass.hosts.standalone.checkpoints import Family
+from multipass.kinds import Family
 
 _VAE = {
     "params": {

@@ -1,15 +1,20 @@
-"""A checkpoint by the name a person wrote, as the webui lists it; never a guess, never a fallback."""
+"""A checkpoint by the name a person wrote, as the webui lists it; never a guess, never a fallback. And its kind."""
 
 from __future__ import annotations
 
 import difflib
+import functools
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from modules import sd_models
 
-from multipass import titles
+from multipass import kinds, titles
+from multipass.cache import header
 from multipass.hosts.webui import vaes
 from multipass.hosts.webui.vaes import Vae
+from multipass.kinds import Kind
 from multipass.plan import Plan
 from multipass.problems import PlanError, Problem
 
@@ -71,6 +76,42 @@ def resolve(name: str) -> Any:
     if by_name.calculate_shorthash() is None or not by_name.sha256.startswith(wanted):
         raise LookupError(f'"{bare}" is there, but as [{by_name.shorthash}] and not as [{wanted}]')
     return by_name
+
+
+def check_together(plan: Plan, infos: Mapping[int, Any]) -> None:
+    """That these checkpoints, by pass index, can be read and share their trajectories, as far as their headers tell.
+
+    Raises:
+        PlanError: for every one that does not, where it is named.
+    """
+    found: dict[int, tuple[str, Kind]] = {}
+    unreadable: dict[str, Problem] = {}
+    for index, info in sorted(infos.items()):
+        try:
+            found[index] = info.name_for_extra, _kind(info.filename)
+        except header.HeaderError as error:
+            reason = f"{info.name_for_extra} is not a readable safetensors file: {error}"
+            unreadable.setdefault(info.filename, Problem(f"passes[{index}].checkpoint", reason))
+    problems = [*unreadable.values(), *kinds.clashes(plan, found)]
+    if problems:
+        raise PlanError(*problems)
+
+
+def _kind(filename: str) -> Kind:
+    """Nothing is known of other formats (.ckpt, .gguf) without loading them: the host decides. Raises HeaderError."""
+    path = Path(filename)
+    if path.suffix.lower() != ".safetensors":
+        return Kind()
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise header.HeaderError(error.strerror or str(error)) from None
+    return _kind_of_version(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=1024)
+def _kind_of_version(path: Path, _modified: int, _size: int) -> Kind:
+    return kinds.recognise({name: tensor.shape for name, tensor in header.read(path).items()})
 
 
 def title(info: Any) -> str:

@@ -28,6 +28,17 @@ def loaded() -> Any:
     return getattr(shared.sd_model, "sd_checkpoint_info", None)
 
 
+def of_request(p: Any) -> Any:
+    """The ``CheckpointInfo`` that the host will put in place when it begins the request, as far as can be told before;
+    else ``None``."""
+    overriding = sd_models.checkpoint_aliases.get(p.override_settings.get("sd_model_checkpoint"))
+    if overriding is not None:
+        return overriding
+    if LOADS_BY_PARAMETERS:
+        return sd_models.model_data.forge_loading_parameters.get("checkpoint_info")
+    return sd_models.checkpoint_aliases.get(shared.opts.sd_model_checkpoint)
+
+
 def have_a_model() -> None:
     """Forge loads its first model when the first picture asks for it, not when it starts."""
     if LOADS_BY_PARAMETERS and loaded() is None:

@@ -109,6 +109,8 @@ class Rendering:
         p = self.p
         for index, _ in self.plan.running:
             self._checkpoints.setdefault(index, compat.loaded())
+        # again: the request's may be another than was foretold, if an extension chose it
+        checkpoints.check_together(self.plan, self._checkpoints)
         self._models.serve()
         self._put(self._first)
         self._write_infotext()

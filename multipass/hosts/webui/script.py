@@ -68,6 +68,9 @@ def check(p: Any, plan: Plan) -> Rendering:
         raise PlanError(*problems)
     sampling.check(p.sampler_name)
     named = checkpoints.resolve_all(plan)
+    of_request = compat.of_request(p)
+    infos = {index: own.checkpoint or of_request for index, own in named.items()}
+    checkpoints.check_together(plan, {index: info for index, info in infos.items() if info is not None})
     if plan.request is not None:
         p.comment("Multipass: the plan's `request` is for the multipass command and was not used here")
     return Rendering(p, plan, named, sampling.sampling_steps(p))

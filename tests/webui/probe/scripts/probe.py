@@ -93,15 +93,21 @@ def encoding(original):
 
 def patch(p):
     """As ControlNet does: the UNet of the model in place gives something else, and counts its calls."""
-    if hasattr(p.sd_model, "forge_objects"):
-        unet = p.sd_model.forge_objects.unet.clone()
-        unet.set_model_unet_function_wrapper(lambda model, call: changed(model(call["input"], call["timestep"], **call["c"])))
-        p.sd_model.forge_objects.unet = unet
-        return
-    unet = p.sd_model.model.diffusion_model
+    unet = p.probe_unet = p.sd_model.model.diffusion_model
     original = unet.forward
-    p.probe_unet = unet
     unet.forward = lambda *args, **kwargs: changed(original(*args, **kwargs))
+
+
+def unpatch(p):
+    unet = vars(p).pop("probe_unet", None)
+    if unet is not None:
+        del unet.forward
+
+
+def patch_forge(p):
+    """For one sampling, as its extensions do."""
+    unet = p.sd_model.forge_objects.unet = p.sd_model.forge_objects.unet.clone()
+    unet.set_model_unet_function_wrapper(lambda model, of: changed(model(of["input"], of["timestep"], **of["c"])))
 
 
 def changed(noise):
@@ -109,10 +115,17 @@ def changed(noise):
     return noise * 1.1
 
 
-def unpatch(p):
-    unet = vars(p).pop("probe_unet", None)
-    if unet is not None:
-        del unet.forward
+def break_once(path):
+    """Make a function fail at its next call."""
+    module, _, name = path.rpartition(".")
+    owner = sys.modules[module]
+    original = getattr(owner, name)
+
+    def fail(*_, **__):
+        setattr(owner, name, original)
+        raise RuntimeError(f"injected into {name}")
+
+    setattr(owner, name, fail)
 
 
 def digest(samples):
@@ -130,17 +143,19 @@ class Probe(scripts.Script):
         return scripts.AlwaysVisible
 
     def before_process(self, p, *args):
-        """As extensions do that add a setting."""
+        """As extensions do that add a setting; and what breaks in Multipass, breaks from here on."""
+        if FAULT.get("kind") == "break":
+            break_once(FAULT["at"])
         if FAULT.get("kind") == "settings":
             p.override_settings = {**p.override_settings, "samples_save": False}
 
     def process(self, p, *args):
-        if FAULT.get("kind") == "patch" and not hasattr(p.sd_model, "forge_objects"):
+        if FAULT.get("kind") == "patch" and "modules_forge" not in sys.modules:
             patch(p)
 
     def process_before_every_sampling(self, p, *args, **kwargs):
-        if FAULT.get("kind") == "patch" and hasattr(p.sd_model, "forge_objects"):
-            patch(p)
+        if FAULT.get("kind") == "patch" and "modules_forge" in sys.modules:
+            patch_forge(p)
 
     def postprocess(self, p, processed, *args):
         unpatch(p)
@@ -272,5 +287,11 @@ else:
     from modules import sd_models_config
 
     sd_models_config.config_default = os.environ["PROBE_CONFIG"]
+    beside = Path(os.environ["PROBE_CONFIG"]).parent
+    if (beside / "sdxl.yaml").is_file():
+        import open_clip
+
+        sd_models_config.config_sdxl = str(beside / "sdxl.yaml")
+        open_clip.add_model_config(beside / "open_clip")
 script_callbacks.on_cfg_denoiser(on_evaluation)
 script_callbacks.on_app_started(add_routes)
