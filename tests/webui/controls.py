@@ -1,4 +1,4 @@
-"""Random checkpoints for which ControlNet has models: with SD 1.x's blocks, of which it counts the number and the widths."""
+"""Random checkpoints for ControlNet: with SD 1.x's blocks, since it goes by their number and widths."""
 
 from __future__ import annotations
 
