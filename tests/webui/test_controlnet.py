@@ -18,18 +18,22 @@ PATCH = {"kind": "patch"}
 
 
 def test_c14_a_patch_of_the_unet_acts_in_every_pass(webui: Webui) -> None:
-    later = ({"checkpoint": "ink", "switch_at": 0.3}, {"checkpoint": "noise1", "switch_at": 0.7})
-    patched = webui.generate_with(PATCH, plan({}, *later), **REQUEST)
+    if webui.install.is_forge_family:
+        pytest.skip("a patch goes with the model that a switch takes away, as with this host's Refiner")
+    three = plan({}, {"checkpoint": "ink", "switch_at": 0.3}, {"checkpoint": "noise1", "switch_at": 0.7})
+    patched = webui.generate_with(PATCH, three, **REQUEST)
     assert runs(patched) == [("soft", 3), ("ink", 4), ("noise1", 3)]
     assert patched.patched == patched.evaluations
-    assert not patched.same_picture(webui.generate_unchanged(plan=plan({}, *later), **REQUEST))
+    assert not patched.same_picture(webui.generate_unchanged(plan=three, **REQUEST))
 
 
 def test_c14_a_patched_plan_is_the_patched_refiner(webui: Webui) -> None:
     ours = webui.generate_with(PATCH, a_then_b(0.5), **REQUEST)
     refiner = webui.generate_with(PATCH, None, **refined(webui, 0.5), **REQUEST)
     assert ours.same_picture(refiner)
-    assert ours.patched == refiner.patched == ours.evaluations
+    assert ours.patched == refiner.patched
+    assert ours.patched == ours.evaluations[: 5 if webui.install.is_forge_family else 10]
+    assert not ours.same_picture(webui.generate(plan=a_then_b(0.5), **REQUEST))
 
 
 # --- ControlNet itself ---------------------------------------------------------------------------------------------
@@ -39,7 +43,7 @@ def test_c14_a_patched_plan_is_the_patched_refiner(webui: Webui) -> None:
 def controlled(install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     """With the ControlNet extension beside ours, by the names that a git clone gives them: it comes first."""
     if install.is_forge_family:
-        pytest.skip("this host has a ControlNet of its own")
+        pytest.skip("this host has a ControlNet of its own, which is not tried here")
     extension = Path(os.environ.get("CONTROLNET_DIR", "~/sd-webui-controlnet")).expanduser().resolve()
     if not (extension / "scripts/controlnet.py").is_file():
         pytest.skip("no ControlNet: set CONTROLNET_DIR to a clone of Mikubill/sd-webui-controlnet")
@@ -121,7 +125,7 @@ def test_c12_each_picture_under_controlnet_is_its_seed_alone(controlled: Webui, 
     pair = controlled.generate_unchanged(plan=a_then_b(0.5), batch_size=2, **REQUEST, **control())
     refiner = controlled.generate(**refined(controlled, 0.5), batch_size=2, **REQUEST, **control())
     assert pair.same_picture(refiner)
-    assert len(set(pair.latents)) == 2
+    assert len(set(pair.pixels)) > 1
 
 
 def test_c12_also_where_the_module_changes_with_the_checkpoint(controlled: Webui, control: Any) -> None:
