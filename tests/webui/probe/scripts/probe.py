@@ -22,7 +22,7 @@ EVALUATIONS = []  # the checkpoint in place at each evaluation of the denoiser
 LATENTS = []  # a digest of what each sampling returned
 LOADS = []  # every checkpoint file read
 COPIES = []  # one entry once a copy of the request was rendered
-FAULT = {}  # {"kind": "raise" | "interrupt" | "skip" | "load" | "settings" | "copy", "at": ...}
+FAULT = {}  # {"kind": "raise" | "interrupt" | "skip" | "load" | "settings" | "checkpoint" | "copy", "at": ...}
 
 
 def checkpoint():
@@ -93,6 +93,8 @@ class Probe(scripts.Script):
         """As extensions do that add a setting."""
         if FAULT.get("kind") == "settings":
             p.override_settings = {**p.override_settings, "samples_save": False}
+        elif FAULT.get("kind") == "checkpoint":
+            p.override_settings = {**p.override_settings, "sd_model_checkpoint": FAULT["at"]}
 
     def postprocess_image(self, p, pp, *args):
         """As ADetailer does: another picture, by a copy of the request, in the middle of it."""
