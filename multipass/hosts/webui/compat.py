@@ -21,6 +21,7 @@ from multipass.hosts.webui import hooks
 
 IS_FORGE_FAMILY = importlib.util.find_spec("modules_forge") is not None  # Forge, Forge Classic, reForge
 LOADS_BY_PARAMETERS = hasattr(sd_models, "forge_model_reload")  # Forge alone; the others by `reload_model_weights`
+_SCHEDULE_OPTIONS = ("sd_noise_schedule", "use_downcasted_alpha_bar")
 
 
 def loaded() -> Any:
@@ -124,6 +125,49 @@ def sampling_nothing() -> Iterator[None]:
         for module in (sd_samplers_kdiffusion, sd_samplers_timesteps):
             stack.enter_context(hooks.replaced(module, **{name: nothing for name in names if hasattr(module, name)}))
         yield
+
+
+@contextmanager
+def scheduled_for(p: Any) -> Iterator[None]:
+    """While this lasts, the model has the noise schedule that the host will give it when it begins the request.
+
+    Without it the model has that of the last request (A1111) or the one it came with (Forge).
+    """
+    asked = {name: p.override_settings[name] for name in _SCHEDULE_OPTIONS if name in p.override_settings}
+    with hooks.options(asked), _scheduled_in_forge() if LOADS_BY_PARAMETERS else _scheduled():
+        yield
+
+
+@contextmanager
+def _scheduled() -> Iterator[None]:
+    model = shared.sd_model
+    before = getattr(model, "alphas_cumprod", None)
+    if before is None or not hasattr(sd_models, "apply_alpha_schedule_override"):  # as in Forge Classic
+        yield
+        return
+    sd_models.apply_alpha_schedule_override(model)
+    try:
+        yield
+    finally:
+        model.alphas_cumprod = before
+
+
+@contextmanager
+def _scheduled_in_forge() -> Iterator[None]:
+    from backend.modules.k_prediction import rescale_zero_terminal_snr_sigmas
+
+    model = shared.sd_model
+    predictor: Any = model.forge_objects.unet.model.predictor if loaded() is not None else None
+    by_option = shared.opts.sd_noise_schedule == "Zero Terminal SNR"
+    if not hasattr(predictor, "set_sigmas") or not (by_option or getattr(model.model_config, "ztsnr", False)):
+        yield
+        return
+    before = predictor.sigmas
+    predictor.set_sigmas(rescale_zero_terminal_snr_sigmas(before))
+    try:
+        yield
+    finally:
+        predictor.set_sigmas(before)
 
 
 def prepare_loaded(p: Any) -> None:

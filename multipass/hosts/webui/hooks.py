@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from fastapi import HTTPException
-from modules import sd_samplers_common
+from modules import sd_samplers_common, shared
 
 _ABSENT = object()
 
@@ -26,6 +26,21 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
                 delattr(owner, name)
             else:
                 setattr(owner, name, value)
+
+
+@contextmanager
+def options(values: Mapping[str, Any]) -> Iterator[None]:
+    """Have options of the host for a while, without what it does when they change and without ``config.json``."""
+    before = {name: shared.opts.data.get(name, _ABSENT) for name in values}
+    try:
+        shared.opts.data.update(values)
+        yield
+    finally:
+        for name, value in before.items():
+            if value is _ABSENT:
+                shared.opts.data.pop(name, None)
+            else:
+                shared.opts.data[name] = value
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from modules import extra_networks, shared
@@ -293,19 +293,9 @@ class Rendering:
         return index == self._first or not self.parts or any(part.pass_index == index for part in self.parts)
 
 
-@contextmanager
-def _clip_skip(layers: int | None) -> Iterator[None]:
+def _clip_skip(layers: int | None) -> AbstractContextManager[None]:
     """The host reads it from its options whenever it encodes a text. ``None``: the request's."""
-    if layers is None:
-        yield
-        return
-    name = "CLIP_stop_at_last_layers"
-    before = {name: shared.opts.data.get(name, _ABSENT)}
-    shared.opts.data[name] = layers
-    try:
-        yield
-    finally:
-        _put_back(before)
+    return hooks.options({} if layers is None else {"CLIP_stop_at_last_layers": layers})
 
 
 def _put_back(options: Mapping[str, Any]) -> None:

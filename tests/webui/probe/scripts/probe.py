@@ -27,7 +27,7 @@ LOADS = []  # every checkpoint file read
 ENCODINGS = []  # how many evaluations had been made at each encoding of texts
 MODULES = []  # the module in place at each evaluation
 COPIES = []  # one entry once a copy of the request was rendered
-FAULT = {}  # {"kind": "raise" | "interrupt" | "skip" | "load" | "settings" | "copy", "at": ...}
+FAULT = {}  # {"kind": "raise" | "interrupt" | "skip" | "load" | "settings" | "checkpoint" | "copy", "at": ...}
 
 
 def checkpoint():
@@ -123,6 +123,8 @@ class Probe(scripts.Script):
             break_once(FAULT["at"])
         if FAULT.get("kind") == "settings":
             p.override_settings = {**p.override_settings, "samples_save": False}
+        elif FAULT.get("kind") == "checkpoint":
+            p.override_settings = {**p.override_settings, "sd_model_checkpoint": FAULT["at"]}
 
     def postprocess_image(self, p, pp, *args):
         """As ADetailer does: another picture, by a copy of the request, in the middle of it."""
