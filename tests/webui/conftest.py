@@ -23,7 +23,16 @@ KNOWN_OPTIONS = {
     "samples_save": False,
     "live_previews_enable": False,
     "CLIP_stop_at_last_layers": 1,
+    "img2img_fix_steps": False,
+    "token_merging_ratio": 0,
+    "pad_cond_uncond": False,
+    "eta_noise_seed_delta": 0,
+    "s_min_uncond_all": False,
+    "emphasis": "Original",
 }
+STYLES = """name,prompt,negative_prompt
+starry,"{prompt}, a star",an owl
+"""
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +64,8 @@ def webui(install: Install, models: tuple[Path, Path], tmp_path_factory: pytest.
     """With the extension."""
     folder, config = models
     data = tmp_path_factory.mktemp("webui") / "data"
+    data.mkdir()
+    (data / "styles.csv").write_text(STYLES)
     with running(install, data, folder, config, EXTENSIONS) as host:
         _settle(host)
         yield host

@@ -2,12 +2,16 @@
 
 import contextlib
 import copy
+import functools
 import hashlib
 import os
 import sys
+import threading
 import types
 from pathlib import Path
 
+import gradio as gr
+import torch
 from modules import (
     processing,
     script_callbacks,
@@ -22,7 +26,10 @@ EVALUATIONS = []  # the checkpoint in place at each evaluation of the denoiser
 LATENTS = []  # a digest of what each sampling returned
 LOADS = []  # every checkpoint file read
 COPIES = []  # one entry once a copy of the request was rendered
-FAULT = {}  # {"kind": "raise" | "interrupt" | "skip" | "load" | "settings" | "copy", "at": ...}
+ARGS = []  # what the host last handed to this script
+SCRIPT_ARGS = []  # and to all scripts together
+FAULT = {}  # {"kind": "raise" | "interrupt" | "skip" | "load" | "settings" | "copy" | "wait" | "tile", "at": ...}
+GO = threading.Event()  # ends a "wait"
 
 
 def checkpoint():
@@ -37,6 +44,12 @@ def on_evaluation(params):
             shared.state.interrupt()
         elif FAULT["kind"] == "skip":
             shared.state.skip()
+        elif FAULT["kind"] == "wait":
+            GO.wait(60)
+    if FAULT.get("kind") == "tile":
+        from modules.sd_hijack import model_hijack
+
+        model_hijack.apply_circular(True)
 
 
 def failing(original):
@@ -89,6 +102,15 @@ class Probe(scripts.Script):
     def show(self, is_img2img):
         return scripts.AlwaysVisible
 
+    def ui(self, is_img2img):
+        return [gr.Textbox("first", visible=False), gr.Number(2, visible=False)]
+
+    def process(self, p, *args):
+        ARGS[:] = args
+        SCRIPT_ARGS[:] = map(repr, p.script_args)
+        # an init image's encoding draws from a generator that the host leaves where the last loading left it
+        torch.manual_seed(0)
+
     def before_process(self, p, *args):
         """As extensions do that add a setting."""
         if FAULT.get("kind") == "settings":
@@ -126,7 +148,14 @@ def functions():
 def add_routes(_, app):
     @app.get("/probe/state")
     def state():
-        return {"checkpoint": checkpoint(), "evaluations": EVALUATIONS, "latents": LATENTS, "loads": LOADS}
+        return {
+            "checkpoint": checkpoint(),
+            "evaluations": EVALUATIONS,
+            "latents": LATENTS,
+            "loads": LOADS,
+            "args": ARGS,
+            "script_args": SCRIPT_ARGS,
+        }
 
     @app.get("/probe/functions")
     def tell_functions():
@@ -138,12 +167,25 @@ def add_routes(_, app):
             record.clear()
         FAULT.clear()
         FAULT.update(fault)
+        GO.clear()
+        return {}
+
+    @app.post("/probe/go")
+    def go():
+        GO.set()
+        return {}
+
+    @app.post("/probe/reload")
+    def reload_ui():
+        """What the button "Reload UI" does."""
+        shared.state.request_restart()
         return {}
 
 
 def know_the_demo_architecture():
     """Forge tells architectures by their widths, and knows none as small as the demo pair's."""
     import yaml
+    from backend.text_processing import classic_engine, textual_inversion
     from huggingface_guess import model_list
 
     unet = yaml.safe_load(Path(os.environ["PROBE_CONFIG"]).read_text())["model"]["params"]["unet_config"]["params"]
@@ -154,6 +196,7 @@ def know_the_demo_architecture():
         "unet_extra_config": {"num_heads": unet["num_heads"], "num_head_channels": -1},
     }
     model_list.models.insert(0, type("Demo", (model_list.SD15,), known))
+    classic_engine.EmbeddingDatabase = lambda tokenizer, _: textual_inversion.EmbeddingDatabase(tokenizer, -1)
 
 
 sd_samplers_common.store_latent = failing(sd_samplers_common.store_latent)
@@ -168,8 +211,11 @@ if hasattr(sd_models, "forge_model_reload"):
     know_the_demo_architecture()
 else:
     # what real SD1 checkpoints share: one config file, so that the host keeps its module when it changes the weights
+    import tomesd
     from modules import sd_models_config
 
+    # the demo pair's largest attention is on half the latent's size
+    tomesd.apply_patch = functools.partial(tomesd.apply_patch, max_downsample=2)
     sd_models_config.config_default = os.environ["PROBE_CONFIG"]
 script_callbacks.on_cfg_denoiser(on_evaluation)
 script_callbacks.on_app_started(add_routes)
