@@ -30,9 +30,16 @@ def chosen() -> Any:
 
 
 def choose(chosen_before: Any) -> None:
-    """Put ``chosen()`` back: overridden options change it in Forge, and their being put back does not always."""
+    """Put ``chosen()`` back: overridden options change it in Forge, and their being put back does not always.
+
+    What the options name is taken from them: a person may have chosen another while the picture was made.
+    """
     if IS_FORGE:
-        sd_models.model_data.forge_loading_parameters = chosen_before
+        named = {
+            "checkpoint_info": sd_models.select_checkpoint(),
+            "additional_modules": shared.opts.forge_additional_modules,
+        }
+        sd_models.model_data.forge_loading_parameters = {**chosen_before, **named}
 
 
 def load(info: Any) -> bool:
