@@ -27,7 +27,16 @@ KNOWN_OPTIONS = {
     "sd_vae": "Automatic",
     "sd_checkpoints_limit": 1,
     "sd_noise_schedule": "Default",
+    "img2img_fix_steps": False,
+    "token_merging_ratio": 0,
+    "pad_cond_uncond": False,
+    "eta_noise_seed_delta": 0,
+    "s_min_uncond_all": False,
+    "emphasis": "Original",
 }
+STYLES = """name,prompt,negative_prompt
+starry,"{prompt}, a star",an owl
+"""
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +68,8 @@ def webui(install: Install, models: tuple[Path, Path], tmp_path_factory: pytest.
     """With the extension."""
     folder, config = models
     data = tmp_path_factory.mktemp("webui") / "data"
+    data.mkdir()
+    (data / "styles.csv").write_text(STYLES)
     with running(install, data, folder, config, EXTENSIONS) as host:
         settle(host)
         yield host

@@ -387,6 +387,16 @@ def test_c15_after_the_hosts_scripts_that_render_several_times(
     assert [name for name, _ in runs(answer)] == ["soft", "ink"] * 2
 
 
+@pytest.mark.parametrize("script", [{}, SEEDS], ids=["alone", "X/Y/Z plot"])
+def test_c15_out_of_memory_when_the_picture_is_decoded(webui: Webui, unchanged: None, script: dict[str, Any]) -> None:
+    """The X/Y/Z plot renders a copy, which nobody closes then."""
+    plain = webui.generate(**REQUEST)
+    webui.arm(kind="decode")
+    answer = webui.try_generate(plan=plan({"checkpoint": "noise1"}, a_then_b(0.5)["passes"][1]), **REQUEST, **script)
+    assert answer.status_code == 500
+    assert webui.generate(**REQUEST).same_picture(plain)
+
+
 @pytest.mark.parametrize("scripts", ["scripts", "no scripts"])
 def test_c15_a_copy_rendered_in_the_middle_is_not_the_plans(webui: Webui, scripts: str) -> None:
     before = webui.circumstances()

@@ -52,9 +52,16 @@ def chosen() -> Any:
 
 
 def choose(chosen_before: Any) -> None:
-    """Put ``chosen()`` back: overridden options change it in Forge, and their being put back does not always."""
+    """Put ``chosen()`` back: overridden options change it in Forge, and their being put back does not always.
+
+    What the options name is taken from them: a person may have chosen another while the picture was made.
+    """
     if LOADS_BY_PARAMETERS:
-        sd_models.model_data.forge_loading_parameters = chosen_before
+        named = {
+            "checkpoint_info": sd_models.select_checkpoint(),
+            "additional_modules": shared.opts.forge_additional_modules,
+        }
+        sd_models.model_data.forge_loading_parameters = {**chosen_before, **named}
 
 
 def load(info: Any) -> bool:
@@ -173,12 +180,23 @@ def _scheduled_in_forge() -> Iterator[None]:
 def prepare_loaded(p: Any) -> None:
     """What the request asked of the model and a fresh load lost: tiling, token merging, the noise schedule option."""
     if not IS_FORGE_FAMILY:
-        from modules.sd_hijack import model_hijack
-
-        model_hijack.apply_circular(p.tiling)
+        _model_hijack().apply_circular(p.tiling)
         sd_models.apply_token_merging(p.sd_model, p.get_token_merging_ratio())
     if hasattr(sd_models, "apply_alpha_schedule_override"):
         sd_models.apply_alpha_schedule_override(p.sd_model, p)
+
+
+def note_encoding(p: Any) -> None:
+    """What the encoding of texts has to tell in the picture's text (embeddings, emphasis), as the host does it after
+    its own encoding."""
+    told = p.sd_model.extra_generation_params if LOADS_BY_PARAMETERS else _model_hijack().extra_generation_params
+    p.extra_generation_params.update(told)
+
+
+def _model_hijack() -> Any:
+    from modules.sd_hijack import model_hijack
+
+    return model_hijack
 
 
 def keep_for_hires(p: Any, info: Any) -> None:

@@ -21,12 +21,21 @@ from multipass.run import PlanRun
 from multipass.schedule import SamplingSteps, Segment, segments, starts_with
 
 _ATTRIBUTE = "multipass_rendering"
-_ABSENT = object()
+_ABSENT = hooks.ABSENT
+_attached: list[Rendering] = []
 
 
 def of(p: Any) -> Rendering | None:
     """The rendering attached to a request, or to the request that it is a copy of."""
     return getattr(p, _ATTRIBUTE, None)
+
+
+def end_what_is_left() -> None:
+    """A copy of a request, rendered by another script, may fail where nobody closes it (when its picture is decoded).
+    Then it ends here, before the first request of the host's next task begins."""
+    for rendering in [*_attached]:
+        if rendering.task != shared.state.time_start:
+            rendering.end()
 
 
 class Encoded(NamedTuple):
@@ -59,6 +68,7 @@ class Rendering:
         self.plan = plan
         self.parts = segments(plan, announced) if announced is not None else ()
         self.failed: Exception | None = None
+        self.task = shared.state.time_start  # the host's own note of when the task began that the request belongs to
         self.ended = False
         self._first = self.parts[0].pass_index if self.parts else starts_with(plan)
         self._last = self.parts[-1].pass_index if self.parts else plan.running[-1][0]
@@ -89,12 +99,11 @@ class Rendering:
             ours["sd_model_checkpoint"] = self._checkpoints[self._first].title
         if first.clip_skip is not None:
             ours["CLIP_stop_at_last_layers"] = first.clip_skip
-        # what these are afterwards: the host forgets options that are not in its config.json, and all of them where the
-        # request says that its overrides stay
-        self._options = {name: shared.opts.data.get(name, _ABSENT) for name in ours}
+        # what these are afterwards: the request's where it says that its overrides stay
+        self._ours, self._options = ours, {name: shared.opts.data.get(name, _ABSENT) for name in ours}
         if not p.override_settings_restore_afterwards:
             self._options |= {name: p.override_settings[name] for name in ours if name in p.override_settings}
-        p.override_settings = {**p.override_settings, **ours}
+        p.override_settings = hooks.WithOurs(p.override_settings, ours)
         # methods of a class of its own, not functions on the instance: a copy calls them with itself
         self._class, self._sample_before = type(p), vars(p).pop("sample", None)
         p.__class__ = type(
@@ -103,6 +112,7 @@ class Rendering:
             {"__module__": self._class.__module__, "setup_conds": _setup_conds, "sample": _sample, "close": _close},
         )
         setattr(p, _ATTRIBUTE, self)
+        _attached.append(self)
 
     def begin(self) -> None:
         """From ``process``: the first pass's model is in place and the request's texts have their styles."""
@@ -184,13 +194,16 @@ class Rendering:
         if self.ended:
             return
         self.ended = True
+        _attached.remove(self)
         p = self.p
         p.__class__ = self._class
         p.override_settings = self._overrides
         p.cfg_scale = self._cfg_scale
         if self._sample_before is not None:
             p.sample = self._sample_before
-        _put_back(self._options)
+        for name, value in self._options.items():
+            if shared.opts.data.get(name) == self._ours[name]:  # else somebody has chosen another meanwhile: it stays
+                hooks.put_back(shared.opts.data, {name: value})
         self._models.end()
 
     def plain(self, copy_of_p: Any, method: str) -> Any:
@@ -257,6 +270,7 @@ class Rendering:
             _clip_skip(self._settings_of[index].clip_skip),
         ):
             self.plain(p, "setup_conds")()
+        compat.note_encoding(p)
         return Encoded(networks, p.c, p.uc)
 
     def _scale_of(self, index: int) -> float:
@@ -296,15 +310,6 @@ class Rendering:
 def _clip_skip(layers: int | None) -> AbstractContextManager[None]:
     """The host reads it from its options whenever it encodes a text. ``None``: the request's."""
     return hooks.options({} if layers is None else {"CLIP_stop_at_last_layers": layers})
-
-
-def _put_back(options: Mapping[str, Any]) -> None:
-    """The host's options as they were; what was not there is gone again."""
-    for name, value in options.items():
-        if value is _ABSENT:
-            shared.opts.data.pop(name, None)
-        else:
-            shared.opts.data[name] = value
 
 
 def _hires_texts(p: Any) -> tuple[bool, bool]:

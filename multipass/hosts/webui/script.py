@@ -15,6 +15,7 @@ from multipass.problems import PlanError, Problem
 
 def before_process(p: Any, enabled: object = False, plan: object = None) -> None:
     """Attach the plan to the request, or refuse the request with the reason, or, without a plan, touch nothing."""
+    rendering.end_what_is_left()
     if _is_inside_another(p):
         return
     try:
