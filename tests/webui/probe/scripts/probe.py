@@ -185,6 +185,7 @@ def add_routes(_, app):
 def know_the_demo_architecture():
     """Forge tells architectures by their widths, and knows none as small as the demo pair's."""
     import yaml
+    from backend.misc import tomesd
     from backend.text_processing import classic_engine, textual_inversion
     from huggingface_guess import model_list
 
@@ -197,6 +198,9 @@ def know_the_demo_architecture():
     }
     model_list.models.insert(0, type("Demo", (model_list.SD15,), known))
     classic_engine.EmbeddingDatabase = lambda tokenizer, _: textual_inversion.EmbeddingDatabase(tokenizer, -1)
+    # the demo pair's largest attention is on half the latent's size
+    find = tomesd.get_functions
+    tomesd.get_functions = lambda x, ratio, size: find(x, ratio, (*size[:2], size[2] // 2, size[3] // 2))
 
 
 sd_samplers_common.store_latent = failing(sd_samplers_common.store_latent)
