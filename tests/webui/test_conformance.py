@@ -389,11 +389,11 @@ def test_c15_after_the_hosts_scripts_that_render_several_times(
 
 @pytest.mark.parametrize("script", [{}, SEEDS], ids=["alone", "X/Y/Z plot"])
 def test_c15_out_of_memory_when_the_picture_is_decoded(webui: Webui, unchanged: None, script: dict[str, Any]) -> None:
-    """The X/Y/Z plot renders a copy, which nobody closes then."""
+    """The X/Y/Z plot renders copies, which nobody closes then, and leaves a cell empty."""
     plain = webui.generate(**REQUEST)
     webui.arm(kind="decode")
     answer = webui.try_generate(plan=plan({"checkpoint": "noise1"}, a_then_b(0.5)["passes"][1]), **REQUEST, **script)
-    assert answer.status_code == 500
+    assert answer.status_code == (200 if script else 500)
     assert webui.generate(**REQUEST).same_picture(plain)
 
 

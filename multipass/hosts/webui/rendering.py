@@ -22,7 +22,7 @@ from multipass.schedule import SamplingSteps, Segment, segments, starts_with
 
 _ATTRIBUTE = "multipass_rendering"
 _ABSENT = hooks.ABSENT
-_attached: list[Rendering] = []
+_attached: list[Rendering] = []  # and not ended
 
 
 def of(p: Any) -> Rendering | None:
@@ -30,11 +30,14 @@ def of(p: Any) -> Rendering | None:
     return getattr(p, _ATTRIBUTE, None)
 
 
-def end_what_is_left() -> None:
-    """A copy of a request, rendered by another script, may fail where nobody closes it (when its picture is decoded).
-    Then it ends here, before the first request of the host's next task begins."""
-    for rendering in [*_attached]:
-        if rendering.task != shared.state.time_start:
+def end_what_is_left(*, of_this_task_too: bool) -> None:
+    """End what failed where nobody closes it: a copy of a request, when its picture is decoded, say.
+
+    That has happened if the host's next task begins, or if in the same task a plan begins, because none does inside
+    another.
+    """
+    for rendering in [*reversed(_attached)]:
+        if of_this_task_too or rendering.task != shared.state.time_start:
             rendering.end()
 
 
@@ -202,9 +205,15 @@ class Rendering:
         if self._sample_before is not None:
             p.sample = self._sample_before
         for name, value in self._options.items():
-            if shared.opts.data.get(name) == self._ours[name]:  # else somebody has chosen another meanwhile: it stays
+            if self._is_ours(name):  # else somebody has chosen another meanwhile: it stays
                 hooks.put_back(shared.opts.data, {name: value})
         self._models.end()
+
+    def _is_ours(self, option: str) -> bool:
+        value = shared.opts.data.get(option, _ABSENT)
+        if option == "sd_model_checkpoint":  # whose title the host completes once it has hashed the file
+            return checkpoints.same(value, self._ours[option])
+        return value == self._ours[option]
 
     def plain(self, copy_of_p: Any, method: str) -> Any:
         """A method of a copy, as its class had it."""

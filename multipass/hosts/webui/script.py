@@ -15,11 +15,11 @@ from multipass.problems import PlanError, Problem
 
 def before_process(p: Any, enabled: object = False, plan: object = None) -> None:
     """Attach the plan to the request, or refuse the request with the reason, or, without a plan, touch nothing."""
-    rendering.end_what_is_left()
     if _is_inside_another(p):
         return
     try:
         decoded = read_arguments(enabled, plan)
+        rendering.end_what_is_left(of_this_task_too=decoded is not None)
         if decoded is not None:
             check(p, decoded).attach()
     except PlanError as error:
