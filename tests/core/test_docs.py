@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from multipass.plan import Pass, decode
+from tests.webui import table
 
 ROOT = Path(__file__).parents[2]
 FORMAT = (ROOT / "docs/plan.md").read_text()
@@ -45,3 +46,10 @@ def test_what_a_document_links_to_is_there(document: str) -> None:
     place = ROOT / document
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", place.read_text())
     assert [link for link in links if not (place.parent / link).exists()] == []
+
+
+def test_the_table_of_hosts_is_what_the_tests_found() -> None:
+    """``WRITE_TABLE=1 pytest tests/webui`` writes it."""
+    document = table.DOCUMENT.read_text()
+    assert document == table.with_table(document)
+    assert all(f"| {row.upper()} " in document for row in table.ROWS)

@@ -27,8 +27,56 @@ def random_like(source: Path, target: Path, seed: int) -> None:
     save_file(tensors, target)
 
 
+UNET, TEXT, VAE = "model.diffusion_model.", "cond_stage_model.transformer.", "first_stage_model."
+
+
+def random_lora(source: Path, target: Path, seed: int, *, text: bool = True) -> None:
+    """A network for the attention of the source's UNet and, with ``text``, of its text encoder, in kohya's layout."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in load_file(source).items():
+        prefix = {UNET: "lora_unet_", TEXT: "lora_te_"}
+        kind = next((start for start in prefix if name.startswith(start)), None)
+        if kind is None or (kind == TEXT and not text) or tensor.ndim != 2:
+            continue
+        if not name.endswith(("to_q.weight", "to_v.weight", "to_out.0.weight", "q_proj.weight", "fc1.weight")):
+            continue
+        layer = prefix[kind] + name.removeprefix(kind).removesuffix(".weight").replace(".", "_")
+        rows, columns = tensor.shape
+        tensors |= {
+            f"{layer}.lora_up.weight": 0.3 * torch.randn(rows, 2, generator=generator),
+            f"{layer}.lora_down.weight": 0.3 * torch.randn(2, columns, generator=generator),
+            f"{layer}.alpha": torch.tensor(2.0),
+        }
+    save_file(tensors, target)
+
+
+def merged(source: Path, lora: Path, target: Path, strength: float) -> None:
+    """The source with a network in its UNet's weights, in full precision: what a host has while the network acts."""
+    tensors, network = {name: tensor.float() for name, tensor in load_file(source).items()}, load_file(lora)
+    for name, tensor in tensors.items():
+        layer = "lora_unet_" + name.removeprefix(UNET).removesuffix(".weight").replace(".", "_")
+        if f"{layer}.alpha" in network:
+            up, down = network[f"{layer}.lora_up.weight"], network[f"{layer}.lora_down.weight"]
+            tensors[name] = tensor + up @ down * (network[f"{layer}.alpha"].item() / len(down)) * strength
+    save_file(tensors, target)
+
+
+def random_vae(source: Path, target: Path, seed: int) -> None:
+    """The source's VAE with noise on its decoder, as a file of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        name.removeprefix(VAE): tensor.float() for name, tensor in load_file(source).items() if name.startswith(VAE)
+    }
+    for name, tensor in tensors.items():
+        noise = torch.randn(tensor.shape, generator=generator)
+        tensors[name] = tensor + 0.3 * tensor.abs().mean() * noise * name.startswith("decoder.")
+    save_file(tensors, target)
+
+
 def make(folder: Path) -> Path:
-    """Fill ``folder`` with soft, ink and two random checkpoints; returns the config file they share.
+    """Fill ``folder`` with soft, ink, two random checkpoints, one merged with a network, and a VAE; beside it the
+    networks in ``loras``. Returns the config file that the checkpoints share.
 
     One shared file and none beside the checkpoints: with a file each, the host would build a new module each time.
     """
@@ -37,6 +85,13 @@ def make(folder: Path) -> Path:
         shutil.copy(DEMO / f"{name}.safetensors", folder)
     for seed, name in enumerate(("noise1", "noise2")):
         random_like(DEMO / "soft.safetensors", folder / f"{name}.safetensors", seed)
+    loras = folder.parent / "loras"
+    loras.mkdir()
+    random_lora(DEMO / "soft.safetensors", loras / "one.safetensors", 2)
+    random_lora(DEMO / "soft.safetensors", loras / "two.safetensors", 3)
+    random_lora(DEMO / "soft.safetensors", loras / "unet.safetensors", 4, text=False)
+    merged(DEMO / "soft.safetensors", loras / "unet.safetensors", folder / "softmerged.safetensors", 0.5)
+    random_vae(DEMO / "soft.safetensors", folder / "other.vae.safetensors", 5)
     config = folder.parent / "demo.yaml"
     config.write_text((DEMO / "demo.yaml").read_text().replace("version: clip", f"version: {DEMO / 'clip'}"))
     return config

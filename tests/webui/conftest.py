@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.webui import checkpoints
+from tests.webui import checkpoints, table
 from tests.webui.host import ROOT, Install, Webui, find_install, running
 
 PROBE = Path(__file__).parent / "probe"
@@ -23,6 +24,8 @@ KNOWN_OPTIONS = {
     "samples_save": False,
     "live_previews_enable": False,
     "CLIP_stop_at_last_layers": 1,
+    "sd_vae": "Automatic",
+    "sd_checkpoints_limit": 1,
     "sd_noise_schedule": "Default",
 }
 
@@ -80,3 +83,16 @@ def picture() -> str:
     data = io.BytesIO()
     image.save(data, "PNG")
     return base64.b64encode(data.getvalue()).decode()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """``WRITE_TABLE=1``: write down what holds on this host."""
+    if os.environ.get("WRITE_TABLE"):
+        config.pluginmanager.register(table.Recorder(), "table")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    recorder = session.config.pluginmanager.get_plugin("table")
+    found = find_install()
+    if isinstance(recorder, table.Recorder) and found is not None:
+        table.write(found.host, recorder.outcomes())

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,27 @@ class Install:
     python: Path
 
     @property
+    def host(self) -> str:
+        """Which one: ``a1111``, ``forge``, ``classic`` or ``reforge``."""
+        if not (self.folder / "modules_forge").is_dir():
+            return "a1111"
+        if (self.folder / "backend").is_dir():
+            return "forge"
+        return "reforge" if (self.folder / "modules/sd_schedulers.py").is_file() else "classic"
+
+    @property
     def is_forge(self) -> bool:
-        return (self.folder / "modules_forge").is_dir()
+        """Whether it is Forge itself."""
+        return self.host == "forge"
+
+    @property
+    def is_forge_family(self) -> bool:
+        return self.host != "a1111"
 
     @property
     def args(self) -> tuple[str, ...]:
         """How it runs without a GPU, in full precision."""
-        if self.is_forge:
+        if self.is_forge_family:
             # with a data folder elsewhere its page may not read its own files
             return (*COMMON_ARGS, "--always-cpu", "--gradio-allowed-path", str(self.folder))
         return (*COMMON_ARGS, "--use-cpu", "all", "--no-half", "--precision", "full")
@@ -63,12 +78,22 @@ def find_install() -> Install | None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one generation gave."""
+    """What one generation gave.
+
+    Attributes:
+        evaluations: the checkpoint in place at each evaluation of the UNet.
+        loads: the checkpoint files that were read.
+        encodings: for each encoding of a text, how many evaluations had been made before it.
+        modules: how many different modules answered.
+    """
 
     pixels: tuple[bytes, ...]
     latents: tuple[str, ...]
     evaluations: tuple[str, ...]
     infotexts: tuple[str, ...]
+    loads: tuple[str, ...]
+    encodings: tuple[int, ...]
+    modules: int
 
     def same_picture(self, other: Answer) -> bool:
         """Bit-identical latents and pixels, and that there is a picture at all."""
@@ -88,6 +113,11 @@ class Webui:
 
     def post(self, path: str, body: dict[str, Any]) -> requests.Response:
         return requests.post(self.url + path, json=body, timeout=REQUEST_SECONDS)
+
+    @cached_property
+    def samplers(self) -> tuple[str, ...]:
+        """The names of those it has."""
+        return tuple(sampler["name"] for sampler in self.get("/sdapi/v1/samplers"))
 
     def set_options(self, **options: Any) -> None:
         """Those that this host has."""
@@ -133,6 +163,9 @@ class Webui:
             pixels=tuple(image.convert("RGB").tobytes() for image in images),
             latents=tuple(state["latents"]),
             evaluations=tuple(state["evaluations"]),
+            loads=tuple(state["loads"]),
+            encodings=tuple(state["encodings"]),
+            modules=len(set(state["modules"])),
             infotexts=tuple(json.loads(body["info"])["infotexts"]),
         )
 
@@ -161,7 +194,8 @@ def running(
     """Start a webui with its own data folder; ended, whatever happens, when the block is left.
 
     Args:
-        checkpoints: a folder of checkpoints, which all have the original config file ``config``.
+        checkpoints: a folder of checkpoints, which all have the original config file ``config``; beside it is the
+            folder ``loras``.
         extensions: by the name that the host knows them by, which also orders them.
         more: further arguments of the host.
     """
@@ -169,6 +203,8 @@ def running(
     for name, extension in extensions.items():
         (data / "extensions" / name).symlink_to(extension)
         _install(install, extension)
+    (data / "models").mkdir()
+    (data / "models/Lora").symlink_to(checkpoints.parent / "loras")
     port, log = _free_port(), data / "webui.log"
     command = [str(install.python), "launch.py", *install.args, "--port", str(port), "--data-dir", str(data)]
     env = {**os.environ, **OFFLINE, "PROBE_CONFIG": str(config)}

@@ -12,7 +12,8 @@ import requests
 
 from tests.webui.conftest import EXTENSIONS
 from tests.webui.host import Install, Webui, running
-from tests.webui.test_conformance import OTHER_SAMPLERS, REQUEST, SAMPLERS, a_then_b, plan, runs
+from tests.webui.samplers import SAMPLERS, Sampler
+from tests.webui.test_conformance import REQUEST, a_then_b, asking_for, plan, runs
 
 THREE = plan({"name": "a"}, {"name": "b", "checkpoint": "ink", "switch_at": 0.3}, {"name": "c", "switch_at": 0.75})
 
@@ -31,10 +32,13 @@ def test_the_schema_describes_what_is_accepted(webui: Webui) -> None:
 
 
 @pytest.mark.parametrize("img2img", [False, True])
-@pytest.mark.parametrize("sampler", [*(own["sampler_name"] for own in SAMPLERS), *OTHER_SAMPLERS])
-def test_c8_validate_announces_the_steps_that_then_run(webui: Webui, picture: str, sampler: str, img2img: bool) -> None:
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_c8_validate_announces_the_steps_that_then_run(
+    webui: Webui, picture: str, sampler: Sampler, img2img: bool
+) -> None:
+    asking_for(webui, sampler)
     ways = {"denoising_strength": 0.7} if img2img else {}
-    asked = {"steps": 12, "sampler_name": sampler, **ways}
+    asked = {"steps": 12, **sampler.request(webui.install.host), **ways}
     answer = validate(webui, THREE, img2img=img2img, **asked)
     assert answer["ok"]
     more = {"init_images": [picture]} if img2img else {}

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.webui.host import Answer, Webui
+from tests.webui.samplers import HOSTS, SAMPLERS, SCHEDULES, STEPS, UNITS, Sampler
 
-STEPS = 10
 REQUEST: dict[str, Any] = {
     "prompt": "a red apple",
     "negative_prompt": "a bus",
@@ -23,34 +23,7 @@ REQUEST: dict[str, Any] = {
     "cfg_scale": 4,
     "sampler_name": "Euler",
 }
-SAMPLERS = [
-    {"sampler_name": "Euler"},
-    {"sampler_name": "Euler a"},
-    {"sampler_name": "DPM++ 2M", "scheduler": "Karras"},
-    {"sampler_name": "DDIM"},
-]
-# every other sampler of the host, and how many evaluations each of its steps takes when it is asked for ten
-OTHER_SAMPLERS: dict[str, list[int]] = {
-    "LMS": [1] * 10,
-    "DPM++ 2M SDE": [1] * 10,
-    "DPM++ 2M SDE Heun": [1] * 10,
-    "DPM++ 3M SDE": [1] * 10,
-    "Heun": [2] * 9 + [1],
-    "DPM2": [2] * 9 + [1],
-    "DPM2 a": [2] * 9 + [1],
-    "DPM++ SDE": [2] * 9 + [1],
-    "DPM++ 2S a": [2] * 9 + [1],
-    "Restart": [2] * 9 + [1],
-    "DPM fast": [3, 3, 3, 1],
-    "UniPC": [1] * 10,
-    "PLMS": [2] + [1] * 8,
-    "DDIM CFG++": [1] * 9,
-    "LCM": [1] * 10,
-}
-
-
-def sampler_id(sampler: dict[str, str]) -> str:
-    return " ".join(sampler.values())
+FEW = [sampler for sampler in SAMPLERS if str(sampler) in ("Euler", "Euler a", "DPM++ 2M Karras", "DDIM")]
 
 
 def plan(*passes: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -67,12 +40,21 @@ def alone(webui: Webui, checkpoint: str, **request: Any) -> Answer:
 
 
 def refined(webui: Webui, at: float, unit: str = "steps", **settings: Any) -> dict[str, Any]:
-    """The request for the same with the host's own Refiner. Forge's counts steps only, and has no option for it."""
-    if not webui.install.is_forge:
+    """The request for the same with the host's own Refiner."""
+    units = HOSTS[webui.install.host].units
+    if unit not in units:
+        pytest.skip("this host's Refiner counts steps only")
+    if len(units) > 1:
         settings["refiner_switch_by_sample_steps"] = unit == "steps"
-    elif unit != "steps":
-        pytest.skip("this host's Refiner knows steps only")
     return {"refiner_checkpoint": "ink", "refiner_switch_at": at, "override_settings": settings}
+
+
+def asking_for(webui: Webui, sampler: Sampler, **more: Any) -> dict[str, Any]:
+    """The request with a sampler, if the host has it."""
+    fields = sampler.request(webui.install.host)
+    if fields["sampler_name"] not in webui.samplers:
+        pytest.skip(f"this host has no {fields['sampler_name']}")
+    return {**REQUEST, **fields, **more}
 
 
 def hires(webui: Webui) -> dict[str, Any]:
@@ -120,15 +102,31 @@ def test_c2_one_pass_without_overrides_is_no_plan(webui: Webui) -> None:
     assert webui.generate_unchanged(plan=plan({}), **REQUEST).same_picture(webui.generate(**REQUEST))
 
 
-@pytest.mark.parametrize("at", [0.25, 0.5, 0.8])
-@pytest.mark.parametrize("unit", ["timestep", "steps"])
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=sampler_id)
-def test_c3_two_passes_are_the_builtin_refiner(webui: Webui, sampler: dict[str, str], unit: str, at: float) -> None:
-    request = {**REQUEST, **sampler}
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize(
+    ("sampler", "at"), [(sampler, at) for sampler in SAMPLERS for at in sampler.boundaries()], ids=str
+)
+def test_c3_two_passes_are_the_builtin_refiner(webui: Webui, sampler: Sampler, at: float, unit: str) -> None:
+    """Of the samplers that take two evaluations a step, by steps and at a boundary: the Refiner switches inside too."""
+    request = asking_for(webui, sampler)
+    if sampler.unlike:
+        pytest.skip(f"{sampler}: {sampler.unlike}")
+    if unit != "steps" and not sampler.is_first_order:
+        pytest.skip("the Refiner switches inside a step")
     ours = webui.generate_unchanged(plan=a_then_b(at, unit), **request)
     refiner = webui.generate(**refined(webui, at, unit), **request)
     assert ours.evaluations == refiner.evaluations
     assert ours.same_picture(refiner)
+    assert len(set(ours.evaluations)) == 2
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_c3_with_every_schedule_type(webui: Webui, schedule: str) -> None:
+    if not HOSTS[webui.install.host].schedules:
+        pytest.skip("this host has no schedule types")
+    request = {**REQUEST, "scheduler": schedule}
+    ours = webui.generate_unchanged(plan=a_then_b(0.5), **request)
+    assert ours.same_picture(webui.generate(**refined(webui, 0.5), **request))
     assert len(set(ours.evaluations)) == 2
 
 
@@ -138,19 +136,6 @@ def test_c3_ddim_with_steps_that_do_not_divide_a_thousand(webui: Webui) -> None:
     ours = webui.generate_unchanged(plan=a_then_b(0.5), **request)
     refiner = webui.generate(**refined(webui, 0.5), **request)
     assert len(ours.evaluations) == 62
-    assert ours.same_picture(refiner)
-
-
-@pytest.mark.parametrize("sampler", [name for name in OTHER_SAMPLERS if name != "LCM"])
-def test_c3_with_every_other_sampler(webui: Webui, sampler: str) -> None:
-    """At a boundary, so that where the Refiner would switch inside a second-order step there is no difference."""
-    request = {**REQUEST, "sampler_name": sampler}
-    evaluations = OTHER_SAMPLERS[sampler]
-    at = sum(evaluations[: len(evaluations) // 2]) / (10 * (2 if evaluations.count(2) > 1 else 1))
-    ours = webui.generate_unchanged(plan=a_then_b(at), **request)
-    refiner = webui.generate(**refined(webui, at), **request)
-    assert runs(ours)[0] == ("soft", sum(evaluations[: len(evaluations) // 2]))
-    assert ours.evaluations == refiner.evaluations
     assert ours.same_picture(refiner)
 
 
@@ -187,11 +172,11 @@ def test_hires_without_a_checkpoint_of_its_own_stays_on_the_last_pass(webui: Web
 
 
 @pytest.mark.parametrize("kind", ["txt2img", "img2img"])
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=sampler_id)
+@pytest.mark.parametrize("sampler", FEW, ids=str)
 def test_c5_the_same_checkpoint_in_every_pass_is_that_checkpoint(
-    webui: Webui, picture: str, sampler: dict[str, str], kind: str
+    webui: Webui, picture: str, sampler: Sampler, kind: str
 ) -> None:
-    request = {**REQUEST, **sampler}
+    request = asking_for(webui, sampler)
     if kind == "img2img":
         request |= {"init_images": [picture], "denoising_strength": 0.7}
     same = plan({}, {"switch_at": 0.3}, {"switch_at": 0.6, "checkpoint": "soft"})
@@ -243,11 +228,13 @@ def test_c9_there_and_back_repeats_and_leaves_a_as_it_was(webui: Webui) -> None:
 
 
 @pytest.mark.parametrize("kind", ["txt2img", "img2img"])
-@pytest.mark.parametrize("sampler", [sampler["sampler_name"] for sampler in SAMPLERS] + list(OTHER_SAMPLERS))
-def test_c8_the_steps_that_ran_are_the_steps_that_are_told(webui: Webui, picture: str, sampler: str, kind: str) -> None:
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_c8_the_steps_that_ran_are_the_steps_that_are_told(
+    webui: Webui, picture: str, sampler: Sampler, kind: str
+) -> None:
     later = (("b", "ink", 0.3), ("c", "noise1", 0.7))
     three = plan({"name": "a"}, *({"name": name, "checkpoint": own, "switch_at": at} for name, own, at in later))
-    request = {**REQUEST, "sampler_name": sampler}
+    request = asking_for(webui, sampler)
     if kind == "img2img":
         request |= {"init_images": [picture], "denoising_strength": 0.9, "steps": 12}
     ours = webui.generate_unchanged(kind, plan=three, **request)
@@ -258,7 +245,7 @@ def test_c8_the_steps_that_ran_are_the_steps_that_are_told(webui: Webui, picture
     assert spans[0][0] == 1
     assert [first for first, _ in spans[1:]] == [last + 1 for _, last in spans[:-1]]
     if kind == "txt2img":
-        expected = OTHER_SAMPLERS.get(sampler, [1] * (9 if sampler == "DDIM" else 10))
+        expected = sampler.evaluations
         assert [count for _, count in runs(ours)] == [sum(expected[first - 1 : last]) for first, last in spans]
 
 
@@ -284,7 +271,7 @@ def test_the_first_pass_has_its_own_texts_and_the_picture_tells_the_requests(web
 def test_c10_a_pass_holds_its_cfg_from_its_first_evaluation_and_no_longer(webui: Webui, sampler: str) -> None:
     request = {**REQUEST, "sampler_name": sampler}
     first = 9 if sampler == "Heun" else 5
-    multiplier = 1 / 12.5 if sampler == "DDIM CFG++" and not webui.install.is_forge else 1
+    multiplier = 1 / 12.5 if sampler == "DDIM CFG++" and not webui.install.is_forge_family else 1
     later = plan({}, {"switch_at": 4, "cfg_scale": 7}, switch_unit="step")
     ours = webui.generate_unchanged(plan=later, **request)
     reference = webui.generate_with({"kind": "cfg", "at": first, "scale": 7 * multiplier}, None, **request)
@@ -367,7 +354,8 @@ def test_c15_a_checkpoint_that_cannot_be_read(webui: Webui, unchanged: None) -> 
     answer = webui.try_generate(plan=broken, **REQUEST)
     assert answer.status_code == 500
     assert "cannot read" in answer.text
-    assert webui.state()["evaluations"] == ["soft"] * 5
+    # read before anything is sampled where the weights are switched in place, else when its pass begins
+    assert webui.state()["evaluations"] == (["soft"] * 5 if webui.install.is_forge_family else [])
     assert webui.generate(**REQUEST).same_picture(plain)
 
 
@@ -415,6 +403,37 @@ def test_c15_the_option_when_the_request_keeps_its_overrides(webui: Webui) -> No
     webui.generate_unchanged(plan=plan({"checkpoint": "noise1"}), override_settings_restore_afterwards=False, **REQUEST)
 
 
+BREAKABLE = [
+    ("rendering.pass_texts", "any"),
+    ("rendering.infotext_values", "any"),
+    ("sampling._timesteps", "any"),
+    ("rendering.PlanRun", "any"),
+    ("compat.prepare_loaded", "any"),
+    ("networks.unmerge", "a1111"),
+    ("inplace.weights.take", "a1111"),
+    ("inplace.weights.point", "a1111"),
+    ("inplace.weights.detach", "a1111"),
+    ("inplace._same_config", "a1111"),
+]
+
+
+@pytest.mark.parametrize(("function", "host"), BREAKABLE, ids=[name for name, _ in BREAKABLE])
+def test_c16_a_failure_of_ours_is_an_error_and_the_host_is_as_before(
+    webui: Webui, unchanged: None, function: str, host: str
+) -> None:
+    if host not in ("any", webui.install.host):
+        pytest.skip("weights are not switched in place")
+    plain = webui.generate(**REQUEST)
+    module, _, name = function.rpartition(".")
+    path = {"inplace.weights": "multipass.cache.weights"}.get(module, f"multipass.hosts.webui.{module}")
+    webui.arm(kind="break", at=f"{path}.{name}")
+    answer = webui.try_generate(plan=a_then_b(0.5), **REQUEST)
+    assert answer.status_code == 500
+    assert "injected" in answer.text
+    assert set(webui.state()["evaluations"]) <= {"soft"}
+    assert webui.generate(**REQUEST).same_picture(plain)
+
+
 # --- refused -------------------------------------------------------------------------------------------------------
 
 REFUSED = [
@@ -427,7 +446,7 @@ REFUSED = [
     (plan({"checkpoint": "soft [0123456789]"}), 'passes[0].checkpoint: "soft" is there, but as ['),
     (plan({}, {"switch_at": 0.8}, {"switch_at": 0.2}), "passes[2].switch_at: Pass 3 would begin at step 3"),
     (plan({}, {"kind": "refine"}), "passes[1].kind: refine passes are not there yet"),
-    (plan({"vae": "none"}), "passes[0].vae: not there yet in the webui"),
+    (plan({"vae": "gone"}), "passes[0].vae: "),
 ]
 
 

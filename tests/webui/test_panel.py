@@ -83,8 +83,7 @@ def plan_field(page: Page, tab: str = "txt2img") -> str:
 
 def screenshot(page: Page, webui: Webui, name: str) -> None:
     ARTIFACTS.mkdir(exist_ok=True)
-    host = "forge" if webui.install.is_forge else "a1111"
-    page.screenshot(path=ARTIFACTS / f"{name}-{host}.png")
+    page.screenshot(path=ARTIFACTS / f"{name}-{webui.install.host}.png")
 
 
 def choose(page: Page, index: int, checkpoint: str, tab: str = "txt2img") -> None:

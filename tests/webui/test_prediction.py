@@ -11,9 +11,10 @@ import pytest
 from tests.webui import checkpoints, families
 from tests.webui.conftest import EXTENSIONS, settle
 from tests.webui.host import Install, Webui, running
-from tests.webui.test_conformance import REQUEST, plan, refined, runs, sampler_id
+from tests.webui.samplers import Sampler
+from tests.webui.test_conformance import FEW, REQUEST, asking_for, plan, refined, runs
 
-SAMPLERS = [{"sampler_name": "Euler"}, {"sampler_name": "DPM++ 2M", "scheduler": "Karras"}, {"sampler_name": "DDIM"}]
+SAMPLERS = [sampler for sampler in FEW if str(sampler) != "Euler a"]
 SCHEDULES = ["Default", "Zero Terminal SNR"]
 PAIRS = [
     ("soft", "velocity"),
@@ -44,7 +45,7 @@ def webui(install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def has(webui: Webui, *names: str) -> None:
     """Forge recognises families by their true sizes."""
-    if webui.install.is_forge and not {*names} <= {"soft", "velocity", "noise1"}:
+    if webui.install.is_forge_family and not {*names} <= {"soft", "velocity", "noise1"}:
         pytest.skip("this host knows no small models of this family")
 
 
@@ -58,13 +59,13 @@ def by_the_refiner(webui: Webui, first: str, second: str, unit: str = "steps", *
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=sampler_id)
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 @pytest.mark.parametrize("pair", PAIRS, ids=" then ".join)
 def test_c11_each_pass_predicts_as_its_checkpoint_does(
-    webui: Webui, pair: tuple[str, str], sampler: dict[str, str], schedule: str
+    webui: Webui, pair: tuple[str, str], sampler: Sampler, schedule: str
 ) -> None:
     has(webui, *pair)
-    request = {**REQUEST, **sampler}
+    request = asking_for(webui, sampler)
     noise = {"sd_noise_schedule": schedule}
     ours = webui.generate_unchanged(plan=two(*pair), override_settings=noise, **request)
     refiner = webui.generate(**by_the_refiner(webui, *pair, **noise), **request)
@@ -75,11 +76,9 @@ def test_c11_each_pass_predicts_as_its_checkpoint_does(
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=sampler_id)
-def test_c11_by_the_timestep_of_the_first_checkpoints_schedule(
-    webui: Webui, sampler: dict[str, str], schedule: str
-) -> None:
-    request = {**REQUEST, **sampler}
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_c11_by_the_timestep_of_the_first_checkpoints_schedule(webui: Webui, sampler: Sampler, schedule: str) -> None:
+    request = asking_for(webui, sampler)
     noise = {"sd_noise_schedule": schedule}
     ours = webui.generate(plan=two("soft", "velocity", unit="timestep"), override_settings=noise, **request)
     refiner = webui.generate(**by_the_refiner(webui, "soft", "velocity", "timestep", **noise), **request)
@@ -87,9 +86,9 @@ def test_c11_by_the_timestep_of_the_first_checkpoints_schedule(
     assert ours.same_picture(refiner)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=sampler_id)
-def test_c11_the_same_weights_read_as_noise_and_as_velocity(webui: Webui, sampler: dict[str, str]) -> None:
-    request = {**REQUEST, **sampler}
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_c11_the_same_weights_read_as_noise_and_as_velocity(webui: Webui, sampler: Sampler) -> None:
+    request = asking_for(webui, sampler)
     as_noise, as_velocity = (webui.generate(plan=two("soft", name), **request) for name in ("noise1", "velocity"))
     assert not as_noise.same_picture(as_velocity)
     settings = {"sd_model_checkpoint": "velocity"}

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import Depends, FastAPI, HTTPException, Request
-from modules import processing, sd_samplers, sd_schedulers, shared
+from modules import processing, shared
 from modules.call_queue import queue_lock
 from starlette.concurrency import run_in_threadpool
 
@@ -83,11 +83,10 @@ def _read(body: bytes) -> ValidateBody:
 
 def _request(asked: ValidateBody) -> Any:
     """A request as the host would make it, that is only looked at."""
-    sampler_name, scheduler = sd_samplers.get_sampler_and_scheduler(asked.sampler_name, asked.scheduler)
-    rest = asked.sampler_name.removeprefix(sampler_name).strip()  # "DPM++ 2M Karras" names both; unknown: the default
-    if not asked.sampler_name.startswith(sampler_name) or (rest and rest not in sd_schedulers.schedulers_map):
+    named = compat.sampler(asked.sampler_name, asked.scheduler)
+    if named is None:
         raise PlanError(Problem("sampler_name", f'the webui has no sampler "{asked.sampler_name}"'))
-    common = {"steps": asked.steps, "sampler_name": sampler_name, "scheduler": scheduler}
+    common = {"steps": asked.steps, **named}
     size = {"width": asked.width, "height": asked.height}
     if asked.img2img:
         strength = asked.denoising_strength

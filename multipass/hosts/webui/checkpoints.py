@@ -6,33 +6,48 @@ import difflib
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modules import sd_models
 
 from multipass import kinds, titles
 from multipass.cache import header
+from multipass.hosts.webui import vaes
+from multipass.hosts.webui.vaes import Vae
 from multipass.kinds import Kind
 from multipass.plan import Plan
 from multipass.problems import PlanError, Problem
 
 
-def resolve_all(plan: Plan) -> dict[int, Any]:
-    """The host's ``CheckpointInfo`` of every running pass, by index; passes that leave it to the request are absent.
+class Named(NamedTuple):
+    """What a pass names of the host's: a ``CheckpointInfo`` and a VAE; ``None`` where it leaves that to the host."""
+
+    checkpoint: Any
+    vae: Vae | None
+
+
+def resolve_all(plan: Plan) -> dict[int, Named]:
+    """What every running pass names, by index.
 
     Raises:
         PlanError: for every name that is not exactly one the webui lists, with its place.
     """
-    found: dict[int, Any] = {}
+    found: dict[int, Named] = {}
     problems: list[Problem] = []
     for index, own in plan.running:
-        if own.checkpoint is None:
-            continue
+        checkpoint = vae = None
         try:
-            found[index] = resolve(own.checkpoint)
+            if own.checkpoint is not None:
+                checkpoint = resolve(own.checkpoint)
         except LookupError as error:
             if plan.passes[index].checkpoint is not None:  # an inherited name is told once, where it was written
                 problems.append(Problem(f"passes[{index}].checkpoint", str(error.args[0])))
+        try:
+            if own.vae is not None:
+                vae = vaes.resolve(own.vae)
+        except LookupError as error:
+            problems.append(Problem(f"passes[{index}].vae", str(error.args[0])))
+        found[index] = Named(checkpoint, vae)
     if problems:
         raise PlanError(*problems)
     return found

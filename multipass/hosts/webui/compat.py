@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from modules import devices, sd_models, sd_samplers_kdiffusion, sd_samplers_timesteps, shared
+from modules import (
+    devices,
+    sd_models,
+    sd_samplers,
+    sd_samplers_cfg_denoiser,
+    sd_samplers_kdiffusion,
+    sd_samplers_timesteps,
+    shared,
+)
 
 from multipass.hosts.webui import hooks
 
-IS_FORGE = hasattr(sd_models, "forge_model_reload")
+IS_FORGE_FAMILY = importlib.util.find_spec("modules_forge") is not None  # Forge, Forge Classic, reForge
+LOADS_BY_PARAMETERS = hasattr(sd_models, "forge_model_reload")  # Forge alone; the others by `reload_model_weights`
 _SCHEDULE_OPTIONS = ("sd_noise_schedule", "use_downcasted_alpha_bar")
 
 
@@ -25,25 +35,25 @@ def of_request(p: Any) -> Any:
     overriding = sd_models.checkpoint_aliases.get(p.override_settings.get("sd_model_checkpoint"))
     if overriding is not None:
         return overriding
-    if IS_FORGE:
+    if LOADS_BY_PARAMETERS:
         return sd_models.model_data.forge_loading_parameters.get("checkpoint_info")
     return sd_models.checkpoint_aliases.get(shared.opts.sd_model_checkpoint)
 
 
 def have_a_model() -> None:
     """Forge loads its first model when the first picture asks for it, not when it starts."""
-    if IS_FORGE and loaded() is None:
+    if LOADS_BY_PARAMETERS and loaded() is None:
         sd_models.forge_model_reload()
 
 
 def chosen() -> Any:
     """What the host would load for the next picture, beside what its options say."""
-    return sd_models.model_data.forge_loading_parameters if IS_FORGE else None
+    return sd_models.model_data.forge_loading_parameters if LOADS_BY_PARAMETERS else None
 
 
 def choose(chosen_before: Any) -> None:
     """Put ``chosen()`` back: overridden options change it in Forge, and their being put back does not always."""
-    if IS_FORGE:
+    if LOADS_BY_PARAMETERS:
         sd_models.model_data.forge_loading_parameters = chosen_before
 
 
@@ -77,7 +87,7 @@ def _load(info: Any, *, again: bool = False) -> None:
     """``again``: also where the host believes it is loaded. A load that fails on its way leaves A1111 with the old
     model's attention un-hijacked, and Forge with no model under the old one's name."""
     with sd_models.SkipWritingToConfig():
-        if not IS_FORGE:
+        if not LOADS_BY_PARAMETERS:
             sd_models.reload_model_weights(info=info, forced_reload=again)
             return
         # Forge loads what its parameters name, and reloads by itself once they name something else again
@@ -95,14 +105,12 @@ def _load(info: Any, *, again: bool = False) -> None:
 @contextmanager
 def swapping(x: Any) -> Iterator[None]:
     """Around a change of the model while the sampler runs; Forge plans its memory by ``x``, the noisy latent."""
-    if not IS_FORGE:
+    if not IS_FORGE_FAMILY:
         yield
         return
-    from backend.sampling.sampling_function import sampling_cleanup, sampling_prepare
-
-    sampling_cleanup(shared.sd_model.forge_objects.unet)
+    sd_samplers_kdiffusion.sampling_cleanup(shared.sd_model.forge_objects.unet)
     yield
-    sampling_prepare(shared.sd_model.forge_objects.unet, x=x)
+    sd_samplers_kdiffusion.sampling_prepare(shared.sd_model.forge_objects.unet, x=x)
 
 
 @contextmanager
@@ -112,10 +120,10 @@ def sampling_nothing() -> Iterator[None]:
 
     def nothing(*_: Any, **__: Any) -> None: ...
 
-    names = ["extra_noise_callback", *(["sampling_prepare", "sampling_cleanup"] if IS_FORGE else [])]
+    names = ["extra_noise_callback", "sampling_prepare", "sampling_cleanup"]
     with ExitStack() as stack:
         for module in (sd_samplers_kdiffusion, sd_samplers_timesteps):
-            stack.enter_context(hooks.replaced(module, **dict.fromkeys(names, nothing)))
+            stack.enter_context(hooks.replaced(module, **{name: nothing for name in names if hasattr(module, name)}))
         yield
 
 
@@ -123,11 +131,19 @@ def sampling_nothing() -> Iterator[None]:
 def scheduled_for(p: Any) -> Iterator[None]:
     """While this lasts, the model has the noise schedule that the host will give it when it begins the request.
 
-    Without it the model has that of the last request (A1111) or the one it came with (Forge).
+    Without it the model has that of the last request (A1111) or the one it came with (the Forge family, where only
+    Forge's is known here).
     """
     asked = {name: p.override_settings[name] for name in _SCHEDULE_OPTIONS if name in p.override_settings}
-    with hooks.options(asked), _scheduled_in_forge() if IS_FORGE else _scheduled():
-        yield
+    with hooks.options(asked):
+        if LOADS_BY_PARAMETERS:
+            with _scheduled_in_forge():
+                yield
+        elif IS_FORGE_FAMILY:
+            yield
+        else:
+            with _scheduled():
+                yield
 
 
 @contextmanager
@@ -164,15 +180,44 @@ def _scheduled_in_forge() -> Iterator[None]:
 
 def prepare_loaded(p: Any) -> None:
     """What the request asked of the model and a fresh load lost: tiling, token merging, the noise schedule option."""
-    if not IS_FORGE:
+    if not IS_FORGE_FAMILY:
         from modules.sd_hijack import model_hijack
 
         model_hijack.apply_circular(p.tiling)
         sd_models.apply_token_merging(p.sd_model, p.get_token_merging_ratio())
-    sd_models.apply_alpha_schedule_override(p.sd_model, p)
+    if hasattr(sd_models, "apply_alpha_schedule_override"):
+        sd_models.apply_alpha_schedule_override(p.sd_model, p)
 
 
 def keep_for_hires(p: Any, info: Any) -> None:
     """Let the hires pass run on ``info`` where the request names no checkpoint; Forge stays on the last by itself."""
-    if not IS_FORGE and getattr(p, "enable_hr", False) and p.hr_checkpoint_info is None:
+    if not LOADS_BY_PARAMETERS and getattr(p, "enable_hr", False) and p.hr_checkpoint_info is None:
         p.hr_checkpoint_info = info
+
+
+def sampler(name: str, scheduler: str) -> dict[str, str] | None:
+    """The fields of a request that name a sampler; ``None`` if the host has none of that name.
+
+    Forge Classic has no schedule types: there a sampler's name says it too ("DPM++ 2M Karras"), which the others
+    understand for the sake of old pictures.
+    """
+    if importlib.util.find_spec("modules.sd_schedulers") is None:
+        names = [name] if scheduler == "Automatic" else [f"{name} {scheduler}", name]
+        known = next((known for known in names if sd_samplers.find_sampler_config(known) is not None), None)
+        return {"sampler_name": known} if known else None
+    from modules import sd_schedulers
+
+    sampler_name, found = sd_samplers.get_sampler_and_scheduler(name, scheduler)
+    rest = name.removeprefix(sampler_name).strip()  # of an unknown name the host makes its default
+    if not name.startswith(sampler_name) or (rest and rest not in sd_schedulers.schedulers_map):
+        return None
+    return {"sampler_name": sampler_name, "scheduler": found}
+
+
+def sampling_function_home() -> Any:
+    """The module in which the Forge family looks up the function that applies the CFG scale."""
+    if hasattr(sd_samplers_cfg_denoiser, "sampling_function"):
+        return sd_samplers_cfg_denoiser
+    from modules_forge import forge_sampler  # Forge Classic
+
+    return forge_sampler

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from modules import sd_samplers_cfg_denoiser
-
 from multipass.hosts.webui import compat, hooks
+
+_SCALE = 5  # where the scale stands among the arguments of `sampling_function`
 
 
 class Guidance:
@@ -21,7 +21,7 @@ class Guidance:
 
     def __init__(self) -> None:
         self._multiplier: tuple[Any, float] | None = None  # the denoiser, and what its multiplier was
-        self._due: tuple[Any, float, float] | None = None  # the denoiser, the scale it was given, the scale to use
+        self._due: tuple[float, float] | None = None  # the scale the host was given, the scale to use
 
     def change(self, denoiser: Any, scale: float) -> None:
         """From the evaluation that is about to be made on, ``scale`` holds (at least 1)."""
@@ -29,8 +29,8 @@ class Guidance:
         if scale == given:
             return
         denoiser.sampler.sampler_extra_args["cond_scale"] = scale
-        if compat.IS_FORGE:
-            self._due = denoiser, given, scale
+        if compat.IS_FORGE_FAMILY:
+            self._due = given, scale
         else:
             before = denoiser.cond_scale_miltiplier  # the host's spelling
             self._multiplier = denoiser, before
@@ -46,15 +46,20 @@ class Guidance:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Needed around the sampling. Forge has no multiplier: there the scale is exchanged where it is used."""
-        if not compat.IS_FORGE:
+        if not compat.IS_FORGE_FAMILY:
             yield
             return
-        original = sd_samplers_cfg_denoiser.sampling_function
+        home = compat.sampling_function_home()
+        original = home.sampling_function
 
-        def sampling_function(denoiser: Any, *args: Any, cond_scale: float, **kwargs: Any) -> Any:
-            if self._due is not None and self._due[0] is denoiser and cond_scale == self._due[1]:
-                cond_scale = self._due[2]
-            return original(denoiser, *args, cond_scale=cond_scale, **kwargs)
+        def sampling_function(*args: Any, **kwargs: Any) -> Any:
+            if self._due is not None:
+                given, scale = self._due
+                if kwargs.get("cond_scale") == given:  # Forge
+                    kwargs["cond_scale"] = scale
+                elif len(args) > _SCALE and args[_SCALE] == given:  # Forge Classic, reForge
+                    args = (*args[:_SCALE], scale, *args[_SCALE + 1 :])
+            return original(*args, **kwargs)
 
-        with hooks.replaced(sd_samplers_cfg_denoiser, sampling_function=sampling_function):
+        with hooks.replaced(home, sampling_function=sampling_function):
             yield

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
-from modules import devices, errors, extra_networks, shared
+from modules import extra_networks, shared
 
 from multipass.hosts.webui import checkpoints, compat, hooks, sampling
 from multipass.hosts.webui.guidance import Guidance
+from multipass.hosts.webui.models import Models
+from multipass.hosts.webui.networks import Networks
 from multipass.infotext import infotext_values
 from multipass.plan import Plan
 from multipass.problems import PlanError
@@ -27,6 +29,14 @@ def of(p: Any) -> Rendering | None:
     return getattr(p, _ATTRIBUTE, None)
 
 
+class Encoded(NamedTuple):
+    """A pass's texts as the host encodes them: extra networks, conditioning, unconditional conditioning."""
+
+    networks: Any
+    c: Any
+    uc: Any
+
+
 class Rendering:
     """What multipass knows and does while the host renders one request.
 
@@ -35,14 +45,16 @@ class Rendering:
     Args:
         p: the request; unchanged until ``attach``.
         plan: already checked against this host.
-        named: the host's ``CheckpointInfo`` of the passes that have one, by index; the others are the request's.
+        named: what the passes name, by index.
         announced: the steps the sampler will run, where the host can tell already.
 
     Raises:
         PlanError: where the plan does not fit the announced steps.
     """
 
-    def __init__(self, p: Any, plan: Plan, named: Mapping[int, Any], announced: SamplingSteps | None) -> None:
+    def __init__(
+        self, p: Any, plan: Plan, named: Mapping[int, checkpoints.Named], announced: SamplingSteps | None
+    ) -> None:
         self.p = p
         self.plan = plan
         self.parts = segments(plan, announced) if announced is not None else ()
@@ -50,16 +62,20 @@ class Rendering:
         self.ended = False
         self._first = self.parts[0].pass_index if self.parts else starts_with(plan)
         self._last = self.parts[-1].pass_index if self.parts else plan.running[-1][0]
-        self._checkpoints = dict(named)
+        self._checkpoints = {index: own.checkpoint for index, own in named.items() if own.checkpoint is not None}
+        self._vaes = {index: own.vae for index, own in named.items()}
         self._settings_of = dict(plan.running)
         self._texts: dict[int, list[Texts]] = {}
+        self._encoded: dict[int, Encoded] = {}
+        self._caches: dict[int, tuple[list[Any], list[Any]]] = {}
         self._guidance = Guidance()
-        self._before, self._chosen_before = compat.loaded(), compat.chosen()
+        self._models = Models(p)
+        self._networks = Networks(p)
 
     # --- in the order in which the host calls ------------------------------------------------------------------------
 
     def attach(self) -> None:
-        """From ``before_process``: from now on the request's ``sample`` and ``close`` are ours, its class's after that.
+        """From ``before_process``: from now on the request's methods below are ours, its class's after that.
 
         The first pass's checkpoint and clip skip go the host's own way, so that all of the request (an init image's
         encoding included) sees them.
@@ -84,7 +100,7 @@ class Rendering:
         p.__class__ = type(
             self._class.__name__,
             (self._class,),
-            {"__module__": self._class.__module__, "sample": _sample, "close": _close},
+            {"__module__": self._class.__module__, "setup_conds": _setup_conds, "sample": _sample, "close": _close},
         )
         setattr(p, _ATTRIBUTE, self)
 
@@ -95,6 +111,8 @@ class Rendering:
             self._checkpoints.setdefault(index, compat.loaded())
         # again: the request's may be another than was foretold, if an extension chose it
         checkpoints.check_together(self.plan, self._checkpoints)
+        self._models.serve()
+        self._put(self._first)
         self._write_infotext()
         if getattr(p, "enable_hr", False):
             texts = self._pass_texts(p.all_prompts, p.all_negative_prompts)[self._last]
@@ -110,12 +128,34 @@ class Rendering:
         ``p.all_prompts``, which the picture's text is written from, stays the request's.
         """
         p = self.p
+        self._put(self._first)  # somebody may have chosen another checkpoint for the next picture meanwhile
         self._texts = self._pass_texts(p.prompts, p.negative_prompts)
         p.prompts = [text.prompt for text in self._texts[self._first]]
         p.negative_prompts = [text.negative_prompt for text in self._texts[self._first]]
         p.cfg_scale = self._scale_of(self._first)
         if self._checkpoints[self._last].filename != self._checkpoints[self._first].filename:
             compat.keep_for_hires(p, self._checkpoints[self._last])
+
+    def setup_conds(self) -> None:
+        """In place of ``p.setup_conds``: the texts of all passes that the live module can hold, the first's last.
+
+        A pass that takes another module is encoded when it begins: building modules to and fro would cost more.
+        """
+        p = self.p
+        self._encoded = {}
+        self._networks.are(p.extra_network_data)
+        try:
+            if self.failed is None and not getattr(p, "is_hr_pass", False):
+                for part in self.parts[1:]:
+                    index = part.pass_index
+                    if self._models.put_in_place(self._checkpoints[index], self._vaes[index]):
+                        self._encoded[index] = self._encode(index)
+                self._put(self._first)
+                self._networks.activate(p.extra_network_data)
+            self.plain(p, "setup_conds")()
+        except BaseException:
+            self.end()
+            raise
 
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         """In place of ``p.sample``: the same, with the plan held over it."""
@@ -140,11 +180,7 @@ class Rendering:
         return samples
 
     def end(self) -> None:
-        """From ``postprocess``, from ``close`` and where sampling fails: the host is as before the request.
-
-        A failure here must not hide what came before it: it is reported, and the host loads by its options again when
-        the next picture begins. So does a Forge that had no model before.
-        """
+        """From ``postprocess``, from ``close`` and where something fails: the host is as before the request."""
         if self.ended:
             return
         self.ended = True
@@ -155,13 +191,7 @@ class Rendering:
         if self._sample_before is not None:
             p.sample = self._sample_before
         _put_back(self._options)
-        compat.choose(self._chosen_before)
-        if self._before is None:
-            return
-        try:
-            compat.load(self._before)
-        except Exception:  # noqa: BLE001 - see above
-            errors.report(f"Multipass could not put {self._before.title} back", exc_info=True)
+        self._models.end()
 
     def plain(self, copy_of_p: Any, method: str) -> Any:
         """A method of a copy, as its class had it."""
@@ -203,20 +233,31 @@ class Rendering:
         """Put the pass's weights, extra networks and conditioning in place, in this order."""
         p, index = self.p, part.pass_index
         shared.state.textinfo = f"Multipass: {self.plan.label(index)}"
-        if compat.load(self._checkpoints[index]):
-            compat.prepare_loaded(p)
-        texts = self._texts[index]
+        self._put(index)
+        encoded = self._encoded.get(index) or self._encode(index)
+        self._networks.activate(encoded.networks)
+        p.c, p.uc = encoded.c, encoded.uc
+        p.cfg_scale = self._scale_of(index)
+
+    def _put(self, index: int) -> None:
+        if not self._models.put(self._checkpoints[index], self._vaes[index]):
+            self._networks.forget()
+
+    def _encode(self, index: int) -> Encoded:
+        """The pass's texts by the model that is in place, which is the pass's; its networks are active afterwards."""
+        p, texts = self.p, self._texts[index]
         prompts, networks = extra_networks.parse_prompts([text.prompt for text in texts])
         negatives = [text.negative_prompt for text in texts]
-        p.cfg_scale = self._scale_of(index)
+        self._networks.activate(networks)
+        empty = [None] * len(p.cached_c)
+        c, uc = self._caches.setdefault(index, (empty, empty.copy()))  # the host's has room for one pass
         with (
             hooks.replaced(p, prompts=prompts, negative_prompts=negatives, extra_network_data=networks),
+            hooks.replaced(p, cached_c=c, cached_uc=uc),
             _clip_skip(self._settings_of[index].clip_skip),
         ):
-            if not p.disable_extra_networks:
-                with devices.autocast():
-                    extra_networks.activate(p, networks)
-            p.setup_conds()
+            self.plain(p, "setup_conds")()
+        return Encoded(networks, p.c, p.uc)
 
     def _scale_of(self, index: int) -> float:
         """The pass's CFG scale. While it holds it is also the request's: the host reads it there for the hires pass."""
@@ -280,6 +321,14 @@ def _sample(self: Any, *args: Any, **kwargs: Any) -> Any:
     if rendering.p is self:
         return rendering.sample(*args, **kwargs)
     return rendering.plain(self, "sample")(*args, **kwargs)
+
+
+def _setup_conds(self: Any) -> None:
+    rendering = of(self)
+    assert rendering is not None
+    if rendering.p is self:
+        return rendering.setup_conds()
+    return rendering.plain(self, "setup_conds")()
 
 
 def _close(self: Any) -> None:

@@ -124,7 +124,8 @@ def _stand_in(p: Any) -> Any:
     stand_in.extra_generation_params = {}
     stand_in.rng = SimpleNamespace(next=lambda: torch.zeros((1, 4, 1, 1), device=devices.device))
     stand_in.mask = stand_in.nmask = None
-    stand_in.fill_fields_from_opts()
+    if hasattr(stand_in, "fill_fields_from_opts"):
+        stand_in.fill_fields_from_opts()
     return stand_in
 
 

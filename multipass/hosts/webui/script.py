@@ -69,8 +69,8 @@ def check(p: Any, plan: Plan) -> Rendering:
     sampling.check(p.sampler_name)
     named = checkpoints.resolve_all(plan)
     of_request = compat.of_request(p)
-    rest = {} if of_request is None else {index: of_request for index, _ in plan.running if index not in named}
-    checkpoints.check_together(plan, named | rest)
+    infos = {index: own.checkpoint or of_request for index, own in named.items()}
+    checkpoints.check_together(plan, {index: info for index, info in infos.items() if info is not None})
     if plan.request is not None:
         p.comment("Multipass: the plan's `request` is for the multipass command and was not used here")
     with compat.scheduled_for(p):
@@ -83,7 +83,7 @@ def _not_yet(place: str, own: Pass) -> list[Problem]:
     if own.is_head:
         assert own.kind is not None
         return [Problem(f"{place}.kind", f"{own.kind.value} passes are not there yet in the webui")]
-    fields = ("vae", "steps", "sampler_name", "scheduler", "denoising_strength")
+    fields = ("steps", "sampler_name", "scheduler", "denoising_strength", *(["vae"] if compat.IS_FORGE_FAMILY else []))
     reason = "not there yet in the webui; it is the request's for all passes"
     return [Problem(f"{place}.{name}", reason) for name in fields if getattr(own, name) is not None]
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import copy
+import functools
 import hashlib
+import inspect
 import os
 import sys
 import types
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from modules import (
     processing,
+    prompt_parser,
     script_callbacks,
     scripts,
     sd_models,
@@ -21,6 +24,8 @@ from modules import (
 EVALUATIONS = []  # the checkpoint in place at each evaluation of the denoiser
 LATENTS = []  # a digest of what each sampling returned
 LOADS = []  # every checkpoint file read
+ENCODINGS = []  # how many evaluations had been made at each encoding of texts
+MODULES = []  # the module in place at each evaluation
 COPIES = []  # one entry once a copy of the request was rendered
 FAULT = {}  # {"kind": "raise" | "interrupt" | "skip" | "load" | "settings" | "checkpoint" | "copy", "at": ...}
 
@@ -32,6 +37,7 @@ def checkpoint():
 
 def on_evaluation(params):
     EVALUATIONS.append(checkpoint())
+    MODULES.append(id(shared.sd_model))
     if FAULT.get("at") == len(EVALUATIONS):
         if FAULT["kind"] == "interrupt":
             shared.state.interrupt()
@@ -56,7 +62,8 @@ def scaled(original):
             if "cond_scale" in kwargs:
                 kwargs["cond_scale"] = FAULT["scale"]
             else:
-                args = (*args[:4], FAULT["scale"])
+                place = 5 if len(args) > 5 else 4  # the Forges' `sampling_function`, or `combine_denoised`
+                args = (*args[:place], FAULT["scale"], *args[place + 1 :])
         return original(*args, **kwargs)
 
     return use
@@ -75,6 +82,27 @@ def reading(original):
     return read
 
 
+def encoding(original):
+    def encode(*args, **kwargs):
+        ENCODINGS.append(len(EVALUATIONS))
+        return original(*args, **kwargs)
+
+    return encode
+
+
+def break_once(path):
+    """Make a function fail at its next call."""
+    module, _, name = path.rpartition(".")
+    owner = sys.modules[module]
+    original = getattr(owner, name)
+
+    def fail(*_, **__):
+        setattr(owner, name, original)
+        raise RuntimeError(f"injected into {name}")
+
+    setattr(owner, name, fail)
+
+
 def digest(samples):
     found = hashlib.sha256()
     for sample in samples:
@@ -90,7 +118,9 @@ class Probe(scripts.Script):
         return scripts.AlwaysVisible
 
     def before_process(self, p, *args):
-        """As extensions do that add a setting."""
+        """As extensions do that add a setting; and what breaks in Multipass, breaks from here on."""
+        if FAULT.get("kind") == "break":
+            break_once(FAULT["at"])
         if FAULT.get("kind") == "settings":
             p.override_settings = {**p.override_settings, "samples_save": False}
         elif FAULT.get("kind") == "checkpoint":
@@ -103,6 +133,7 @@ class Probe(scripts.Script):
             inner = copy.copy(p)
             inner.scripts = p.scripts if FAULT["at"] == "scripts" else None
             inner.n_iter = inner.batch_size = 1
+            inner.override_settings = {**inner.override_settings, **FAULT.get("overrides", {})}
             with contextlib.closing(inner):
                 processing.process_images(inner)
 
@@ -128,7 +159,8 @@ def functions():
 def add_routes(_, app):
     @app.get("/probe/state")
     def state():
-        return {"checkpoint": checkpoint(), "evaluations": EVALUATIONS, "latents": LATENTS, "loads": LOADS}
+        told = {"evaluations": EVALUATIONS, "latents": LATENTS, "loads": LOADS}
+        return {"checkpoint": checkpoint(), "encodings": ENCODINGS, "modules": MODULES, **told}
 
     @app.get("/probe/functions")
     def tell_functions():
@@ -136,38 +168,86 @@ def add_routes(_, app):
 
     @app.post("/probe/arm")
     def arm(fault: dict):
-        for record in (EVALUATIONS, LATENTS, LOADS, COPIES):
+        for record in (EVALUATIONS, LATENTS, LOADS, ENCODINGS, MODULES, COPIES):
             record.clear()
         FAULT.clear()
         FAULT.update(fault)
         return {}
 
 
-def know_the_demo_architecture():
-    """Forge tells architectures by their widths, and knows none as small as the demo pair's."""
+def demo_sizes():
     import yaml
+
+    return yaml.safe_load(Path(os.environ["PROBE_CONFIG"]).read_text())["model"]["params"]
+
+
+def widths(sizes):
+    """How the Forge family tells an architecture, and it knows none as small as the demo pair's."""
+    unet = sizes["unet_config"]["params"]
+    known = {"context_dim": unet["context_dim"], "model_channels": unet["model_channels"]}
+    return known, {"num_heads": unet["num_heads"], "num_head_channels": -1}
+
+
+def teach_forge():
     from huggingface_guess import model_list
 
-    unet = yaml.safe_load(Path(os.environ["PROBE_CONFIG"]).read_text())["model"]["params"]["unet_config"]["params"]
-    widths = {"context_dim": unet["context_dim"], "model_channels": unet["model_channels"]}
-    known = {
+    known, extra = widths(demo_sizes())
+    members = {
         "huggingface_repo": os.environ["PROBE_FORGE_CONFIG"],
-        "unet_config": {**model_list.SD15.unet_config, **widths},
-        "unet_extra_config": {"num_heads": unet["num_heads"], "num_head_channels": -1},
+        "unet_config": {**model_list.SD15.unet_config, **known},
+        "unet_extra_config": extra,
     }
-    model_list.models.insert(0, type("Demo", (model_list.SD15,), known))
+    model_list.models.insert(0, type("Demo", (model_list.SD15,), members))
+
+
+def teach_the_older_forges():
+    """Forge Classic and reForge."""
+    from ldm_patched.modules import sd1_clip, supported_models, supported_models_base
+    from modules_forge import forge_loader
+
+    sizes = demo_sizes()
+    known, extra = widths(sizes)
+    vae = sizes["first_stage_config"]["params"]
+    text = {"textmodel_json_config": str(Path(sizes["cond_stage_config"]["params"]["version"]) / "config.json")}
+    if "return_projected_pooled" in inspect.signature(sd1_clip.SDClipModel.__init__).parameters:
+        text["return_projected_pooled"] = False
+
+    def clip_target(*_, **__):
+        target = supported_models_base.ClipTarget(sd1_clip.SD1Tokenizer, sd1_clip.SD1ClipModel)
+        target.params = {"clip_model": functools.partial(sd1_clip.SDClipModel, **text)}
+        return target
+
+    sd15 = supported_models.SD15
+    members = {"unet_config": {**sd15.unet_config, **known}, "unet_extra_config": extra, "clip_target": clip_target}
+    supported_models.models.insert(0, type("Demo", (sd15,), members))
+
+    class Vae(forge_loader.VAE):
+        def __init__(self, sd=None, *args, **kwargs):
+            first = (sd or {}).get("encoder.conv_in.weight")
+            if first is not None and first.shape[0] == vae["ddconfig"]["ch"] and kwargs.get("config") is None:
+                kwargs["config"] = {"params": {"ddconfig": dict(vae["ddconfig"]), "embed_dim": vae["embed_dim"]}}
+            super().__init__(sd, *args, **kwargs)
+
+    forge_loader.VAE = Vae
 
 
 sd_samplers_common.store_latent = failing(sd_samplers_common.store_latent)
-if hasattr(sd_samplers_cfg_denoiser, "sampling_function"):
+if hasattr(sd_samplers_cfg_denoiser, "sampling_function"):  # Forge, reForge
     sd_samplers_cfg_denoiser.sampling_function = scaled(sd_samplers_cfg_denoiser.sampling_function)
+elif "modules_forge" in sys.modules:  # Forge Classic
+    from modules_forge import forge_sampler
+
+    forge_sampler.sampling_function = scaled(forge_sampler.sampling_function)
 else:
     denoiser = sd_samplers_cfg_denoiser.CFGDenoiser
     denoiser.combine_denoised = scaled(denoiser.combine_denoised)
-READER = "forge_loader" if hasattr(sd_models, "forge_loader") else "get_checkpoint_state_dict"
+prompt_parser.get_learned_conditioning = encoding(prompt_parser.get_learned_conditioning)
+READER = "forge_loader" if hasattr(sd_models, "forge_model_reload") else "get_checkpoint_state_dict"
 setattr(sd_models, READER, reading(getattr(sd_models, READER)))
 if hasattr(sd_models, "forge_model_reload"):
-    know_the_demo_architecture()
+    teach_forge()
+elif "modules_forge" in sys.modules:
+    teach_the_older_forges()
 else:
     # what real SD1 checkpoints share: one config file, so that the host keeps its module when it changes the weights
     from modules import sd_models_config
