@@ -138,7 +138,8 @@ def sampling_nothing() -> Iterator[None]:
 def scheduled_for(p: Any) -> Iterator[None]:
     """While this lasts, the model has the noise schedule that the host will give it when it begins the request.
 
-    Without it the model has that of the last request (A1111) or the one it came with (Forge).
+    Without it the model has that of the last request (A1111) or the one it came with (the Forge family, where only
+    Forge's is known here).
     """
     asked = {name: p.override_settings[name] for name in _SCHEDULE_OPTIONS if name in p.override_settings}
     with hooks.options(asked), _scheduled_in_forge() if LOADS_BY_PARAMETERS else _scheduled():
