@@ -86,6 +86,7 @@ class Answer:
         loads: the checkpoint files that were read.
         encodings: for each encoding of a text, how many evaluations had been made before it.
         modules: how many different modules answered.
+        patched: the checkpoint in place at each call of the UNet that the probe patched.
     """
 
     pixels: tuple[bytes, ...]
@@ -95,6 +96,7 @@ class Answer:
     loads: tuple[str, ...]
     encodings: tuple[int, ...]
     modules: int
+    patched: tuple[str, ...]
 
     def same_picture(self, other: Answer) -> bool:
         """Bit-identical latents and pixels, and that there is a picture at all."""
@@ -176,6 +178,7 @@ class Webui:
             loads=tuple(state["loads"]),
             encodings=tuple(state["encodings"]),
             modules=len(set(state["modules"])),
+            patched=tuple(state["patched"]),
             infotexts=tuple(json.loads(body["info"])["infotexts"]),
         )
 
@@ -212,7 +215,8 @@ def running(
     (data / "extensions").mkdir(parents=True)
     for name, extension in extensions.items():
         (data / "extensions" / name).symlink_to(extension)
-        _install(install, extension)
+    if ROOT in extensions.values():  # what the others need is not for a test to install
+        _install(install)
     (data / "models").mkdir()
     (data / "models/Lora").symlink_to(checkpoints.parent / "loras")
     port, log = _free_port(), data / "webui.log"
@@ -239,12 +243,11 @@ def running(
             process.wait()
 
 
-def _install(install: Install, extension: Path) -> None:
-    """Run the extension's installer as the host does when it starts."""
-    script = extension / "install.py"
-    if script.is_file():
-        env = {**os.environ, "PYTHONPATH": str(install.folder)}
-        subprocess.run([str(install.python), str(script)], cwd=install.folder, env=env, check=True, timeout=300)
+def _install(install: Install) -> None:
+    """Run our installer as the host does when it starts."""
+    command = [str(install.python), str(ROOT / "install.py")]
+    env = {**os.environ, "PYTHONPATH": str(install.folder)}
+    subprocess.run(command, cwd=install.folder, env=env, check=True, timeout=300)
 
 
 def _free_port() -> int:

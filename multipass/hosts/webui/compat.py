@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -198,6 +199,17 @@ def _model_hijack() -> Any:
     from modules.sd_hijack import model_hijack
 
     return model_hijack
+
+
+def tell_controlnet(p: Any) -> None:
+    """Tell the ControlNet extension which texts are the negative ones, as it asks of those who change them; it tells
+    itself of those with which sampling begins. Without, "ControlNet is more important" would hold for both.
+    """
+    tell = getattr(sys.modules.get("scripts.hook"), "mark_prompt_context", None)
+    if tell is None or IS_FORGE_FAMILY or not hasattr(shared.sd_model.model.diffusion_model, "_original_forward"):
+        return  # not there, or not on this UNet, which would take the marks for words
+    tell(p.c, positive=True)
+    tell(p.uc, positive=False)
 
 
 def keep_for_hires(p: Any, info: Any) -> None:

@@ -73,6 +73,7 @@ class Rendering:
         self.failed: Exception | None = None
         self.task = shared.state.time_start  # the host's own note of when the task began that the request belongs to
         self.ended = False
+        self._sampling = False
         self._first = self.parts[0].pass_index if self.parts else starts_with(plan)
         self._last = self.parts[-1].pass_index if self.parts else plan.running[-1][0]
         self._checkpoints = {index: own.checkpoint for index, own in named.items() if own.checkpoint is not None}
@@ -95,7 +96,7 @@ class Rendering:
         """
         p = self.p
         self._overrides, self._hires_texts_given = p.override_settings, _hires_texts(p)
-        self._cfg_scale = p.cfg_scale
+        self._cfg_scale, self._refiner_checkpoint = p.cfg_scale, p.refiner_checkpoint
         first = self._settings_of[self._first]
         ours: dict[str, Any] = {}
         if self._first in self._checkpoints:
@@ -170,9 +171,15 @@ class Rendering:
             self.end()
             raise
 
+    @property
+    def may_sample(self) -> bool:
+        """Whether the request is about to be sampled by the plan, not within that or after it."""
+        return not self._sampling and not self.ended
+
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         """In place of ``p.sample``: the same, with the plan held over it."""
         original = self._sample_before or functools.partial(self._class.sample, self.p)
+        self._sampling = True
         try:
             run = self._lay_out()
             if run.current.pass_index != self._first:  # a sigma that turned out to be reached at once
@@ -188,6 +195,8 @@ class Rendering:
         except BaseException:
             self.end()
             raise
+        finally:
+            self._sampling = False
         self.p.cfg_scale = self._cfg_scale  # the picture's text tells the request's
         self._write_infotext()
         return samples
@@ -201,7 +210,7 @@ class Rendering:
         p = self.p
         p.__class__ = self._class
         p.override_settings = self._overrides
-        p.cfg_scale = self._cfg_scale
+        p.cfg_scale, p.refiner_checkpoint = self._cfg_scale, self._refiner_checkpoint
         if self._sample_before is not None:
             p.sample = self._sample_before
         for name, value in self._options.items():
@@ -259,11 +268,14 @@ class Rendering:
         encoded = self._encoded.get(index) or self._encode(index)
         self._networks.activate(encoded.networks)
         p.c, p.uc = encoded.c, encoded.uc
+        compat.tell_controlnet(p)
         p.cfg_scale = self._scale_of(index)
 
     def _put(self, index: int) -> None:
         if not self._models.put(self._checkpoints[index], self._vaes[index]):
             self._networks.forget()
+            # not None: so ControlNet knows of a change in the middle, and patches the UNet anew for every picture
+            self.p.refiner_checkpoint = self._refiner_checkpoint or ""
 
     def _encode(self, index: int) -> Encoded:
         """The pass's texts by the model that is in place, which is the pass's; its networks are active afterwards."""
@@ -332,7 +344,9 @@ def _hires_texts(p: Any) -> tuple[bool, bool]:
 def _sample(self: Any, *args: Any, **kwargs: Any) -> Any:
     rendering = of(self)
     assert rendering is not None
-    if rendering.p is self:
+    if (
+        rendering.p is self and rendering.may_sample
+    ):  # a request that is rendered again carries others' wrappers of this
         return rendering.sample(*args, **kwargs)
     return rendering.plain(self, "sample")(*args, **kwargs)
 

@@ -30,6 +30,7 @@ LOADS = []  # every checkpoint file read
 ENCODINGS = []  # how many evaluations had been made at each encoding of texts
 MODULES = []  # the module in place at each evaluation
 COPIES = []  # one entry once a copy of the request was rendered
+PATCHED = []  # the checkpoint in place at each call of the patched UNet
 ARGS = []  # what the host last handed to this script
 SCRIPT_ARGS = []  # and to all scripts together
 FAULT = {}  # {"kind": what to do, "at": where}
@@ -111,6 +112,30 @@ def encoding(original):
     return encode
 
 
+def patch(p):
+    """As ControlNet does: the UNet of the model in place gives something else, and counts its calls."""
+    unet = p.probe_unet = p.sd_model.model.diffusion_model
+    original = unet.forward
+    unet.forward = lambda *args, **kwargs: changed(original(*args, **kwargs))
+
+
+def unpatch(p):
+    unet = vars(p).pop("probe_unet", None)
+    if unet is not None:
+        del unet.forward
+
+
+def patch_forge(p):
+    """For one sampling, as its extensions do."""
+    unet = p.sd_model.forge_objects.unet = p.sd_model.forge_objects.unet.clone()
+    unet.set_model_unet_function_wrapper(lambda model, of: changed(model(of["input"], of["timestep"], **of["c"])))
+
+
+def changed(noise):
+    PATCHED.append(checkpoint())
+    return noise * 1.1
+
+
 def break_once(path):
     """Make a function fail at its next call."""
     module, _, name = path.rpartition(".")
@@ -146,6 +171,8 @@ class Probe(scripts.Script):
         SCRIPT_ARGS[:] = map(repr, p.script_args)
         # an init image's encoding draws from a generator that the host leaves where the last loading left it
         torch.manual_seed(0)
+        if FAULT.get("kind") == "patch" and "modules_forge" not in sys.modules:
+            patch(p)
 
     def before_process(self, p, *args):
         """As extensions do that add a setting; and what breaks in Multipass, breaks from here on."""
@@ -155,6 +182,13 @@ class Probe(scripts.Script):
             p.override_settings = {**p.override_settings, "samples_save": False}
         elif FAULT.get("kind") == "checkpoint":
             p.override_settings = {**p.override_settings, "sd_model_checkpoint": FAULT["at"]}
+
+    def process_before_every_sampling(self, p, *args, **kwargs):
+        if FAULT.get("kind") == "patch" and "modules_forge" in sys.modules:
+            patch_forge(p)
+
+    def postprocess(self, p, processed, *args):
+        unpatch(p)
 
     def postprocess_image(self, p, pp, *args):
         """As ADetailer does: another picture, by a copy of the request, in the middle of it."""
@@ -190,7 +224,14 @@ def add_routes(_, app):
     @app.get("/probe/state")
     def state():
         told = {"evaluations": EVALUATIONS, "latents": LATENTS, "loads": LOADS, "encodings": ENCODINGS}
-        return {"checkpoint": checkpoint(), "modules": MODULES, "args": ARGS, "script_args": SCRIPT_ARGS, **told}
+        return {
+            "checkpoint": checkpoint(),
+            "modules": MODULES,
+            "patched": PATCHED,
+            "args": ARGS,
+            "script_args": SCRIPT_ARGS,
+            **told,
+        }
 
     @app.get("/probe/functions")
     def tell_functions():
@@ -198,7 +239,7 @@ def add_routes(_, app):
 
     @app.post("/probe/arm")
     def arm(fault: dict):
-        for record in (EVALUATIONS, LATENTS, LOADS, ENCODINGS, MODULES, COPIES):
+        for record in (EVALUATIONS, LATENTS, LOADS, ENCODINGS, MODULES, COPIES, PATCHED):
             record.clear()
         FAULT.clear()
         FAULT.update(fault)
