@@ -305,9 +305,11 @@ def test_c10_a_pass_holds_its_clip_skip(webui: Webui) -> None:
     assert webui.generate(plan=both, **REQUEST).same_picture(webui.generate(**refiner, **REQUEST))
 
 
-def test_c12_each_picture_of_three_is_that_seed_alone(webui: Webui) -> None:
-    three = webui.generate_unchanged(plan=a_then_b(0.5), n_iter=3, **REQUEST)
-    singles = [webui.generate(plan=a_then_b(0.5), **{**REQUEST, "seed": 7 + i}) for i in range(3)]
+@pytest.mark.parametrize("beside", ["nothing", "hires fix"])
+def test_c12_each_picture_of_three_is_that_seed_alone(webui: Webui, beside: str) -> None:
+    request = REQUEST if beside == "nothing" else {**REQUEST, **hires(webui)}
+    three = webui.generate_unchanged(plan=a_then_b(0.5), n_iter=3, **request)
+    singles = [webui.generate(plan=a_then_b(0.5), **{**request, "seed": 7 + i}) for i in range(3)]
     assert three.latents == tuple(latent for one in singles for latent in one.latents)
     assert three.pixels[-3:] == tuple(one.pixels[0] for one in singles)
 
