@@ -1,4 +1,4 @@
-"""A plan of two passes against the webui's own Refiner: the same picture, alternating, in one running host."""
+"""A plan against the webui's own Refiner: the same pictures, alternating, in one running host."""
 
 from __future__ import annotations
 
@@ -26,10 +26,26 @@ REQUEST: dict[str, Any] = {
     "cfg_scale": 4,
     "sampler_name": "Euler",
 }
-PLAN = {"version": 1, "switch_unit": "timestep", "passes": [{}, {"checkpoint": "ink", "switch_at": 0.5}]}
+REFINER = {"refiner_checkpoint": "ink", "refiner_switch_at": 0.5}
+FURTHER = 16
+
+
+def plan(switches: int) -> dict[str, Any]:
+    """A and B taking turns, evenly over the steps."""
+    later = [
+        {"checkpoint": ("soft", "ink")[number % 2], "switch_at": number / (switches + 1)}
+        for number in range(1, switches + 1)
+    ]
+    return {"plan": {"version": 1, "switch_unit": "timestep", "passes": [{"checkpoint": "soft"}, *later]}}
+
+
 WAYS: dict[str, dict[str, Any]] = {
-    "plan": {"plan": PLAN},
-    "refiner": {"refiner_checkpoint": "ink", "refiner_switch_at": 0.5},
+    "alone": {},
+    "plan": plan(1),
+    "refiner": REFINER,
+    "plan, batch of four": {**plan(1), "n_iter": 4},
+    "refiner, batch of four": {**REFINER, "n_iter": 4},
+    "plan, many switches": plan(1 + FURTHER),
 }
 
 
@@ -70,7 +86,10 @@ def main() -> None:
         "rounds": arguments.rounds,
         "median_seconds": medians,
         "spread_seconds": {name: statistics.stdev(values) for name, values in seconds.items()},
-        "ratio": medians["plan"] / medians["refiner"],
+        "plan_to_refiner": medians["plan"] / medians["refiner"],
+        "plan_to_refiner_batch_of_four": medians["plan, batch of four"] / medians["refiner, batch of four"],
+        "seconds_of_a_further_switch": (medians["plan, many switches"] - medians["plan"]) / FURTHER,
+        "seconds_of_the_refiners_switch_and_back": medians["refiner"] - medians["alone"],
     }
     print(json.dumps(figures, indent=2))
     if arguments.json:

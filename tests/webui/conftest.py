@@ -27,7 +27,16 @@ KNOWN_OPTIONS = {
     "sd_vae": "Automatic",
     "sd_checkpoints_limit": 1,
     "sd_noise_schedule": "Default",
+    "img2img_fix_steps": False,
+    "token_merging_ratio": 0,
+    "pad_cond_uncond": False,
+    "eta_noise_seed_delta": 0,
+    "s_min_uncond_all": False,
+    "emphasis": "Original",
 }
+STYLES = """name,prompt,negative_prompt
+starry,"{prompt}, a star",an owl
+"""
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +60,8 @@ def models(install: Install, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def settle(host: Webui) -> None:
     """Known options, and the first model in place: Forge loads it with the first picture."""
     host.set_options(**KNOWN_OPTIONS)
+    if host.install.host == "reforge":  # which takes a model apart before it loads another, for seconds
+        host.set_options(sd_checkpoints_limit=12)
     host.generate(steps=1, width=64, height=64)
 
 
@@ -59,6 +70,8 @@ def webui(install: Install, models: tuple[Path, Path], tmp_path_factory: pytest.
     """With the extension."""
     folder, config = models
     data = tmp_path_factory.mktemp("webui") / "data"
+    data.mkdir()
+    (data / "styles.csv").write_text(STYLES)
     with running(install, data, folder, config, EXTENSIONS) as host:
         settle(host)
         yield host

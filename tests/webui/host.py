@@ -22,6 +22,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 300
+STARTED = "Startup time:"  # in the log, each time that the page is up
 REQUEST_SECONDS = 300
 
 OFFLINE = {
@@ -129,6 +130,15 @@ class Webui:
     def arm(self, **fault: Any) -> None:
         """Forget what was recorded, and fail as told in the next generation."""
         self.post("/probe/arm", fault).raise_for_status()
+
+    def reload_ui(self) -> None:
+        """As the button does. Watched in the log, as the start is."""
+        before = self.log.read_text(errors="replace").count(STARTED)
+        self.post("/probe/reload", {}).raise_for_status()
+        deadline = time.monotonic() + START_SECONDS
+        while self.log.read_text(errors="replace").count(STARTED) == before:
+            assert time.monotonic() < deadline, "the page did not come back"
+            time.sleep(0.2)
 
     def try_generate(self, kind: str = "txt2img", plan: Any = None, **request: Any) -> requests.Response:
         """One request. ``plan`` is sent as the script's arguments: a list as it is, anything else as ``[plan]``."""
@@ -249,7 +259,7 @@ def _free_port() -> int:
 def _wait(process: subprocess.Popen[bytes], log: Path) -> None:
     """Until the host says that it is ready. Asking over HTTP before that can kill it: it adds routes late."""
     deadline = time.monotonic() + START_SECONDS
-    while "Startup time:" not in log.read_text(errors="replace"):
+    while STARTED not in log.read_text(errors="replace"):
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"the webui did not start:\n{log.read_text(errors='replace')[-5000:]}")
         time.sleep(0.2)

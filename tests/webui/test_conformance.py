@@ -305,9 +305,11 @@ def test_c10_a_pass_holds_its_clip_skip(webui: Webui) -> None:
     assert webui.generate(plan=both, **REQUEST).same_picture(webui.generate(**refiner, **REQUEST))
 
 
-def test_c12_each_picture_of_three_is_that_seed_alone(webui: Webui) -> None:
-    three = webui.generate_unchanged(plan=a_then_b(0.5), n_iter=3, **REQUEST)
-    singles = [webui.generate(plan=a_then_b(0.5), **{**REQUEST, "seed": 7 + i}) for i in range(3)]
+@pytest.mark.parametrize("beside", ["nothing", "hires fix"])
+def test_c12_each_picture_of_three_is_that_seed_alone(webui: Webui, beside: str) -> None:
+    request = REQUEST if beside == "nothing" else {**REQUEST, **hires(webui)}
+    three = webui.generate_unchanged(plan=a_then_b(0.5), n_iter=3, **request)
+    singles = [webui.generate(plan=a_then_b(0.5), **{**request, "seed": 7 + i}) for i in range(3)]
     assert three.latents == tuple(latent for one in singles for latent in one.latents)
     assert three.pixels[-3:] == tuple(one.pixels[0] for one in singles)
 
@@ -385,6 +387,16 @@ def test_c15_after_the_hosts_scripts_that_render_several_times(
     kind = "img2img" if way else "txt2img"
     answer = webui.generate_unchanged(kind, plan=a_then_b(0.5), **REQUEST, **more)
     assert [name for name, _ in runs(answer)] == ["soft", "ink"] * 2
+
+
+@pytest.mark.parametrize("script", [{}, SEEDS], ids=["alone", "X/Y/Z plot"])
+def test_c15_out_of_memory_when_the_picture_is_decoded(webui: Webui, unchanged: None, script: dict[str, Any]) -> None:
+    """The X/Y/Z plot renders copies, which nobody closes then, and leaves a cell empty."""
+    plain = webui.generate(**REQUEST)
+    webui.arm(kind="decode")
+    answer = webui.try_generate(plan=plan({"checkpoint": "noise1"}, a_then_b(0.5)["passes"][1]), **REQUEST, **script)
+    assert answer.status_code == (200 if script else 500)
+    assert webui.generate(**REQUEST).same_picture(plain)
 
 
 @pytest.mark.parametrize("scripts", ["scripts", "no scripts"])

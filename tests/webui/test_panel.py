@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -35,6 +36,18 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=ARGS)
         yield browser
         browser.close()
+
+
+THREE = {
+    "version": 1,
+    "switch_unit": "step",
+    "passes": [
+        {"checkpoint": "soft", "name": "one"},
+        {"checkpoint": "ink", "switch_at": 2, "prompt": 'b, "quoted": c', "prompt_mode": "append"},
+        {"checkpoint": "soft", "switch_at": 6, "name": "back"},
+    ],
+}
+REQUEST = {"prompt": "a red apple", "seed": 7, "steps": 10, "width": 64, "height": 64, "sampler_name": "Euler"}
 
 
 @pytest.fixture
@@ -120,17 +133,7 @@ def test_closed_means_off(page: Page, webui: Webui) -> None:
 
 
 def test_a_pasted_picture_fills_the_panel_with_more_than_it_shows(page: Page, webui: Webui) -> None:
-    three = {
-        "version": 1,
-        "switch_unit": "step",
-        "passes": [
-            {"checkpoint": "soft", "name": "one"},
-            {"checkpoint": "ink", "switch_at": 2, "prompt": 'b, "quoted": c', "prompt_mode": "append"},
-            {"checkpoint": "soft", "switch_at": 6, "name": "back"},
-        ],
-    }
-    request = {"prompt": "a red apple", "seed": 7, "steps": 10, "width": 64, "height": 64, "sampler_name": "Euler"}
-    rendered = webui.generate(plan=three, **request)
+    rendered = webui.generate(plan=THREE, **REQUEST)
     page.locator("#txt2img_prompt textarea").fill(rendered.infotexts[0])
     page.locator("#paste").first.click()
     expect(page.locator("#multipass_txt2img_form fieldset")).to_have_count(3)
@@ -144,6 +147,29 @@ def test_a_pasted_picture_fills_the_panel_with_more_than_it_shows(page: Page, we
     assert json.loads(plan_field(page)) == changed
     webui.arm()
     assert plan_in(generate(page)) == changed
+
+
+@pytest.mark.parametrize("way", ["PNG Info", "dropped on the prompt"])
+def test_c13_a_picture_given_to_the_page_renders_again(page: Page, webui: Webui, tmp_path: Path, way: str) -> None:
+    answer = webui.try_generate(plan=THREE, **REQUEST)
+    rendered = webui.read(answer)
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(base64.b64decode(answer.json()["images"][0]))
+    if way == "PNG Info":
+        page.locator("#tabs button", has_text="PNG Info").first.click()
+        page.locator("#pnginfo_image input[type=file]").set_input_files(picture)
+        expect(page.locator("#tab_pnginfo").get_by_text("Multipass passes").first).to_be_visible(timeout=30_000)
+        page.locator("#tab_pnginfo #txt2img_tab").click()
+    else:
+        page.locator("#txt2img_prompt_image input[type=file]").set_input_files(picture)
+        expect(page.locator("#txt2img_prompt textarea")).to_have_value(re.compile("Multipass"), timeout=30_000)
+        page.locator("#paste").first.click()
+    expect(page.locator("#multipass_txt2img_form fieldset")).to_have_count(3, timeout=30_000)
+    assert json.loads(plan_field(page)) == plan_in(rendered.infotexts[0])
+    expect(page.locator("#txt2img_steps input[type=number]")).to_have_value("10")
+    webui.arm()
+    generate(page)
+    assert tuple(webui.state()["latents"]) == rendered.latents[-1:]
 
 
 def test_pasting_a_picture_without_a_plan_keeps_the_plan(page: Page, webui: Webui) -> None:

@@ -112,6 +112,19 @@ def test_c9_there_and_back_and_the_host_is_as_before(webui: Webui, names: tuple[
     assert webui.generate(**REQUEST).same_picture(plain)
 
 
+def test_c24_another_extension_chooses_a_checkpoint_that_does_not_fit(webui: Webui) -> None:
+    """After we were asked; it is in place before we can know, and nothing is sampled."""
+    has(webui, "xl")
+    webui.generate(**REQUEST)
+    before = webui.circumstances()
+    webui.arm(kind="checkpoint", at="xl")
+    answer = webui.try_generate(plan=plan({}, {"checkpoint": "ink", "switch_at": 0.5}), **REQUEST)
+    assert answer.status_code == 422
+    assert "ink (SD 1.x, 4 UNet channels) cannot continue what xl (SDXL, 4" in answer.json()["detail"]
+    assert webui.state()["evaluations"] == []
+    assert webui.circumstances() == before
+
+
 @pytest.mark.parametrize(("before", "now"), list(product(SCHEDULES, SCHEDULES)))
 def test_c8_what_the_last_picture_did_to_the_noise_schedule_does_not_show(webui: Webui, before: str, now: str) -> None:
     """A1111 leaves the schedule that a request asked for in the model until the next request begins."""

@@ -22,6 +22,7 @@ def test_c19_each_checkpoint_is_read_once_for_a_batch_and_no_text_is_encoded_in_
     needs_in_place(webui)
     three = {"checkpoint": "noise1", "switch_at": 0.8, "prompt": "an owl"}
     plan_of_three = plan({}, {"checkpoint": "ink", "switch_at": 0.4}, three)
+    webui.generate(**REQUEST)  # soft is in place
     answer = webui.generate_unchanged(plan=plan_of_three, n_iter=3, **REQUEST)
     assert runs(answer) == [("soft", 4), ("ink", 4), ("noise1", 2)] * 3
     assert answer.loads == ("ink", "noise1")

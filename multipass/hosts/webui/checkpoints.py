@@ -78,6 +78,12 @@ def resolve(name: str) -> Any:
     return by_name
 
 
+def same(one: object, other: object) -> bool:
+    """Whether two names that the webui lists are one checkpoint's."""
+    infos = [sd_models.checkpoint_aliases.get(name) for name in (one, other)]
+    return one == other or (infos[0] is not None and infos[0] is infos[1])
+
+
 def check_together(plan: Plan, infos: Mapping[int, Any]) -> None:
     """That these checkpoints, by pass index, can be read and share their trajectories, as far as their headers tell.
 

@@ -22,6 +22,7 @@ from multipass.hosts.webui import hooks
 
 IS_FORGE_FAMILY = importlib.util.find_spec("modules_forge") is not None  # Forge, Forge Classic, reForge
 LOADS_BY_PARAMETERS = hasattr(sd_models, "forge_model_reload")  # Forge alone; the others by `reload_model_weights`
+_SCHEDULE_OPTIONS = ("sd_noise_schedule", "use_downcasted_alpha_bar")
 
 
 def loaded() -> Any:
@@ -52,9 +53,16 @@ def chosen() -> Any:
 
 
 def choose(chosen_before: Any) -> None:
-    """Put ``chosen()`` back: overridden options change it in Forge, and their being put back does not always."""
+    """Put ``chosen()`` back: overridden options change it in Forge, and their being put back does not always.
+
+    What the options name is taken from them: a person may have chosen another while the picture was made.
+    """
     if LOADS_BY_PARAMETERS:
-        sd_models.model_data.forge_loading_parameters = chosen_before
+        named = {
+            "checkpoint_info": sd_models.select_checkpoint(),
+            "additional_modules": shared.opts.forge_additional_modules,
+        }
+        sd_models.model_data.forge_loading_parameters = {**chosen_before, **named}
 
 
 def load(info: Any) -> bool:
@@ -127,15 +135,70 @@ def sampling_nothing() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def scheduled_for(p: Any) -> Iterator[None]:
+    """While this lasts, the model has the noise schedule that the host will give it when it begins the request.
+
+    Without it the model has that of the last request (A1111) or the one it came with (the Forge family, where only
+    Forge's is known here).
+    """
+    asked = {name: p.override_settings[name] for name in _SCHEDULE_OPTIONS if name in p.override_settings}
+    with hooks.options(asked), _scheduled_in_forge() if LOADS_BY_PARAMETERS else _scheduled():
+        yield
+
+
+@contextmanager
+def _scheduled() -> Iterator[None]:
+    model = shared.sd_model
+    before = getattr(model, "alphas_cumprod", None)
+    if before is None or not hasattr(sd_models, "apply_alpha_schedule_override"):  # as in Forge Classic
+        yield
+        return
+    sd_models.apply_alpha_schedule_override(model)
+    try:
+        yield
+    finally:
+        model.alphas_cumprod = before
+
+
+@contextmanager
+def _scheduled_in_forge() -> Iterator[None]:
+    from backend.modules.k_prediction import rescale_zero_terminal_snr_sigmas
+
+    model = shared.sd_model
+    predictor: Any = model.forge_objects.unet.model.predictor if loaded() is not None else None
+    by_option = shared.opts.sd_noise_schedule == "Zero Terminal SNR"
+    if not hasattr(predictor, "set_sigmas") or not (by_option or getattr(model.model_config, "ztsnr", False)):
+        yield
+        return
+    before = predictor.sigmas
+    predictor.set_sigmas(rescale_zero_terminal_snr_sigmas(before))
+    try:
+        yield
+    finally:
+        predictor.set_sigmas(before)
+
+
 def prepare_loaded(p: Any) -> None:
     """What the request asked of the model and a fresh load lost: tiling, token merging, the noise schedule option."""
     if not IS_FORGE_FAMILY:
-        from modules.sd_hijack import model_hijack
-
-        model_hijack.apply_circular(p.tiling)
+        _model_hijack().apply_circular(p.tiling)
         sd_models.apply_token_merging(p.sd_model, p.get_token_merging_ratio())
     if hasattr(sd_models, "apply_alpha_schedule_override"):
         sd_models.apply_alpha_schedule_override(p.sd_model, p)
+
+
+def note_encoding(p: Any) -> None:
+    """What the encoding of texts has to tell in the picture's text (embeddings, emphasis), as the host does it after
+    its own encoding."""
+    told = p.sd_model.extra_generation_params if LOADS_BY_PARAMETERS else _model_hijack().extra_generation_params
+    p.extra_generation_params.update(told)
+
+
+def _model_hijack() -> Any:
+    from modules.sd_hijack import model_hijack
+
+    return model_hijack
 
 
 def tell_controlnet(p: Any) -> None:

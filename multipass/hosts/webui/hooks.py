@@ -2,30 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from fastapi import HTTPException
-from modules import sd_samplers_common
+from modules import sd_samplers_common, shared
 
-_ABSENT = object()
+ABSENT = object()
+"""The value of what is not there."""
 
 
 @contextmanager
 def replaced(owner: Any, **values: Any) -> Iterator[None]:
     """Set attributes for a while; afterwards they are what they were, or absent again, whatever happened."""
-    before = {name: vars(owner).get(name, _ABSENT) for name in values}
+    before = {name: vars(owner).get(name, ABSENT) for name in values}
     try:
         for name, value in values.items():
             setattr(owner, name, value)
         yield
     finally:
         for name, value in before.items():
-            if value is _ABSENT:
+            if value is ABSENT:
                 delattr(owner, name)
             else:
                 setattr(owner, name, value)
+
+
+@contextmanager
+def options(values: Mapping[str, Any]) -> Iterator[None]:
+    """Have options of the host for a while, without what it does when they change and without ``config.json``."""
+    before = {name: shared.opts.data.get(name, ABSENT) for name in values}
+    try:
+        shared.opts.data.update(values)
+        yield
+    finally:
+        put_back(shared.opts.data, before)
+
+
+def put_back(data: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Write what was there before; what was not there is gone again."""
+    for name, value in values.items():
+        if value is ABSENT:
+            data.pop(name, None)
+        else:
+            data[name] = value
+
+
+class WithOurs(dict[str, Any]):
+    """A request's overridden settings with some of ours, which the host sets as it sets the others.
+
+    What it puts back when the request ends it asks ``keys()`` for: ours it leaves to us, who know whether somebody has
+    chosen another value meanwhile, and forget none that is not in its config.json.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+        super().__init__({**settings, **ours})
+        self._ours = ours.keys()
+
+    def keys(self) -> Any:
+        return super().keys() - self._ours
 
 
 @contextmanager

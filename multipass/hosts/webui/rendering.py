@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from modules import extra_networks, shared
@@ -21,12 +21,24 @@ from multipass.run import PlanRun
 from multipass.schedule import SamplingSteps, Segment, segments, starts_with
 
 _ATTRIBUTE = "multipass_rendering"
-_ABSENT = object()
+_ABSENT = hooks.ABSENT
+_attached: list[Rendering] = []  # and not ended
 
 
 def of(p: Any) -> Rendering | None:
     """The rendering attached to a request, or to the request that it is a copy of."""
     return getattr(p, _ATTRIBUTE, None)
+
+
+def end_what_is_left(*, of_this_task_too: bool) -> None:
+    """End what failed where nobody closes it: a copy of a request, when its picture is decoded, say.
+
+    That has happened if the host's next task begins, or if in the same task a plan begins, because none does inside
+    another.
+    """
+    for rendering in [*reversed(_attached)]:
+        if of_this_task_too or rendering.task != shared.state.time_start:
+            rendering.end()
 
 
 class Encoded(NamedTuple):
@@ -59,6 +71,7 @@ class Rendering:
         self.plan = plan
         self.parts = segments(plan, announced) if announced is not None else ()
         self.failed: Exception | None = None
+        self.task = shared.state.time_start  # the host's own note of when the task began that the request belongs to
         self.ended = False
         self._sampling = False
         self._first = self.parts[0].pass_index if self.parts else starts_with(plan)
@@ -90,12 +103,11 @@ class Rendering:
             ours["sd_model_checkpoint"] = self._checkpoints[self._first].title
         if first.clip_skip is not None:
             ours["CLIP_stop_at_last_layers"] = first.clip_skip
-        # what these are afterwards: the host forgets options that are not in its config.json, and all of them where the
-        # request says that its overrides stay
-        self._options = {name: shared.opts.data.get(name, _ABSENT) for name in ours}
+        # what these are afterwards: the request's where it says that its overrides stay
+        self._ours, self._options = ours, {name: shared.opts.data.get(name, _ABSENT) for name in ours}
         if not p.override_settings_restore_afterwards:
             self._options |= {name: p.override_settings[name] for name in ours if name in p.override_settings}
-        p.override_settings = {**p.override_settings, **ours}
+        p.override_settings = hooks.WithOurs(p.override_settings, ours)
         # methods of a class of its own, not functions on the instance: a copy calls them with itself
         self._class, self._sample_before = type(p), vars(p).pop("sample", None)
         p.__class__ = type(
@@ -104,6 +116,7 @@ class Rendering:
             {"__module__": self._class.__module__, "setup_conds": _setup_conds, "sample": _sample, "close": _close},
         )
         setattr(p, _ATTRIBUTE, self)
+        _attached.append(self)
 
     def begin(self) -> None:
         """From ``process``: the first pass's model is in place and the request's texts have their styles."""
@@ -193,14 +206,23 @@ class Rendering:
         if self.ended:
             return
         self.ended = True
+        _attached.remove(self)
         p = self.p
         p.__class__ = self._class
         p.override_settings = self._overrides
         p.cfg_scale, p.refiner_checkpoint = self._cfg_scale, self._refiner_checkpoint
         if self._sample_before is not None:
             p.sample = self._sample_before
-        _put_back(self._options)
+        for name, value in self._options.items():
+            if self._is_ours(name):  # else somebody has chosen another meanwhile: it stays
+                hooks.put_back(shared.opts.data, {name: value})
         self._models.end()
+
+    def _is_ours(self, option: str) -> bool:
+        value = shared.opts.data.get(option, _ABSENT)
+        if option == "sd_model_checkpoint":  # whose title the host completes once it has hashed the file
+            return checkpoints.same(value, self._ours[option])
+        return value == self._ours[option]
 
     def plain(self, copy_of_p: Any, method: str) -> Any:
         """A method of a copy, as its class had it."""
@@ -269,6 +291,7 @@ class Rendering:
             _clip_skip(self._settings_of[index].clip_skip),
         ):
             self.plain(p, "setup_conds")()
+        compat.note_encoding(p)
         return Encoded(networks, p.c, p.uc)
 
     def _scale_of(self, index: int) -> float:
@@ -305,28 +328,9 @@ class Rendering:
         return index == self._first or not self.parts or any(part.pass_index == index for part in self.parts)
 
 
-@contextmanager
-def _clip_skip(layers: int | None) -> Iterator[None]:
+def _clip_skip(layers: int | None) -> AbstractContextManager[None]:
     """The host reads it from its options whenever it encodes a text. ``None``: the request's."""
-    if layers is None:
-        yield
-        return
-    name = "CLIP_stop_at_last_layers"
-    before = {name: shared.opts.data.get(name, _ABSENT)}
-    shared.opts.data[name] = layers
-    try:
-        yield
-    finally:
-        _put_back(before)
-
-
-def _put_back(options: Mapping[str, Any]) -> None:
-    """The host's options as they were; what was not there is gone again."""
-    for name, value in options.items():
-        if value is _ABSENT:
-            shared.opts.data.pop(name, None)
-        else:
-            shared.opts.data[name] = value
+    return hooks.options({} if layers is None else {"CLIP_stop_at_last_layers": layers})
 
 
 def _hires_texts(p: Any) -> tuple[bool, bool]:

@@ -19,6 +19,7 @@ def before_process(p: Any, enabled: object = False, plan: object = None) -> None
         return
     try:
         decoded = read_arguments(enabled, plan)
+        rendering.end_what_is_left(of_this_task_too=decoded is not None)
         if decoded is not None:
             check(p, decoded).attach()
     except PlanError as error:
@@ -73,7 +74,9 @@ def check(p: Any, plan: Plan) -> Rendering:
     checkpoints.check_together(plan, {index: info for index, info in infos.items() if info is not None})
     if plan.request is not None:
         p.comment("Multipass: the plan's `request` is for the multipass command and was not used here")
-    return Rendering(p, plan, named, sampling.sampling_steps(p))
+    with compat.scheduled_for(p):
+        steps = sampling.sampling_steps(p)
+    return Rendering(p, plan, named, steps)
 
 
 def _not_yet(place: str, own: Pass) -> list[Problem]:

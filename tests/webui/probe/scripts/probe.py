@@ -7,9 +7,12 @@ import hashlib
 import inspect
 import os
 import sys
+import threading
 import types
 from pathlib import Path
 
+import gradio as gr
+import torch
 from modules import (
     processing,
     prompt_parser,
@@ -28,7 +31,10 @@ ENCODINGS = []  # how many evaluations had been made at each encoding of texts
 MODULES = []  # the module in place at each evaluation
 COPIES = []  # one entry once a copy of the request was rendered
 PATCHED = []  # the checkpoint in place at each call of the patched UNet
-FAULT = {}  # {"kind": "raise" | "interrupt" | "skip" | "load" | "settings" | "copy" | "patch", "at": ...}
+ARGS = []  # what the host last handed to this script
+SCRIPT_ARGS = []  # and to all scripts together
+FAULT = {}  # {"kind": what to do, "at": where}
+GO = threading.Event()  # ends a "wait"
 
 
 def checkpoint():
@@ -44,6 +50,12 @@ def on_evaluation(params):
             shared.state.interrupt()
         elif FAULT["kind"] == "skip":
             shared.state.skip()
+        elif FAULT["kind"] == "wait":
+            GO.wait(60)
+    if FAULT.get("kind") == "tile":
+        from modules.sd_hijack import model_hijack
+
+        model_hijack.apply_circular(True)
 
 
 def failing(original):
@@ -53,6 +65,15 @@ def failing(original):
         return original(*args, **kwargs)
 
     return store_latent
+
+
+def failing_to_decode(original):
+    def decode_latent_batch(*args, **kwargs):
+        if FAULT.get("kind") == "decode":
+            raise MemoryError("injected")
+        return original(*args, **kwargs)
+
+    return decode_latent_batch
 
 
 def scaled(original):
@@ -142,16 +163,25 @@ class Probe(scripts.Script):
     def show(self, is_img2img):
         return scripts.AlwaysVisible
 
+    def ui(self, is_img2img):
+        return [gr.Textbox("first", visible=False), gr.Number(2, visible=False)]
+
+    def process(self, p, *args):
+        ARGS[:] = args
+        SCRIPT_ARGS[:] = map(repr, p.script_args)
+        # an init image's encoding draws from a generator that the host leaves where the last loading left it
+        torch.manual_seed(0)
+        if FAULT.get("kind") == "patch" and "modules_forge" not in sys.modules:
+            patch(p)
+
     def before_process(self, p, *args):
         """As extensions do that add a setting; and what breaks in Multipass, breaks from here on."""
         if FAULT.get("kind") == "break":
             break_once(FAULT["at"])
         if FAULT.get("kind") == "settings":
             p.override_settings = {**p.override_settings, "samples_save": False}
-
-    def process(self, p, *args):
-        if FAULT.get("kind") == "patch" and "modules_forge" not in sys.modules:
-            patch(p)
+        elif FAULT.get("kind") == "checkpoint":
+            p.override_settings = {**p.override_settings, "sd_model_checkpoint": FAULT["at"]}
 
     def process_before_every_sampling(self, p, *args, **kwargs):
         if FAULT.get("kind") == "patch" and "modules_forge" in sys.modules:
@@ -193,8 +223,15 @@ def functions():
 def add_routes(_, app):
     @app.get("/probe/state")
     def state():
-        told = {"evaluations": EVALUATIONS, "latents": LATENTS, "loads": LOADS}
-        return {"checkpoint": checkpoint(), "encodings": ENCODINGS, "modules": MODULES, "patched": PATCHED, **told}
+        told = {"evaluations": EVALUATIONS, "latents": LATENTS, "loads": LOADS, "encodings": ENCODINGS}
+        return {
+            "checkpoint": checkpoint(),
+            "modules": MODULES,
+            "patched": PATCHED,
+            "args": ARGS,
+            "script_args": SCRIPT_ARGS,
+            **told,
+        }
 
     @app.get("/probe/functions")
     def tell_functions():
@@ -206,6 +243,18 @@ def add_routes(_, app):
             record.clear()
         FAULT.clear()
         FAULT.update(fault)
+        GO.clear()
+        return {}
+
+    @app.post("/probe/go")
+    def go():
+        GO.set()
+        return {}
+
+    @app.post("/probe/reload")
+    def reload_ui():
+        """What the button "Reload UI" does."""
+        shared.state.request_restart()
         return {}
 
 
@@ -223,6 +272,8 @@ def widths(sizes):
 
 
 def teach_forge():
+    from backend.misc import tomesd
+    from backend.text_processing import classic_engine, textual_inversion
     from huggingface_guess import model_list
 
     known, extra = widths(demo_sizes())
@@ -232,6 +283,10 @@ def teach_forge():
         "unet_extra_config": extra,
     }
     model_list.models.insert(0, type("Demo", (model_list.SD15,), members))
+    classic_engine.EmbeddingDatabase = lambda tokenizer, _: textual_inversion.EmbeddingDatabase(tokenizer, -1)
+    # the demo pair's largest attention is on half the latent's size
+    find = tomesd.get_functions
+    tomesd.get_functions = lambda x, ratio, size: find(x, ratio, (*size[:2], size[2] // 2, size[3] // 2))
 
 
 def teach_the_older_forges():
@@ -265,6 +320,7 @@ def teach_the_older_forges():
     forge_loader.VAE = Vae
 
 
+processing.decode_latent_batch = failing_to_decode(processing.decode_latent_batch)
 sd_samplers_common.store_latent = failing(sd_samplers_common.store_latent)
 if hasattr(sd_samplers_cfg_denoiser, "sampling_function"):  # Forge, reForge
     sd_samplers_cfg_denoiser.sampling_function = scaled(sd_samplers_cfg_denoiser.sampling_function)
@@ -284,8 +340,11 @@ elif "modules_forge" in sys.modules:
     teach_the_older_forges()
 else:
     # what real SD1 checkpoints share: one config file, so that the host keeps its module when it changes the weights
+    import tomesd
     from modules import sd_models_config
 
+    # the demo pair's largest attention is on half the latent's size
+    tomesd.apply_patch = functools.partial(tomesd.apply_patch, max_downsample=2)
     sd_models_config.config_default = os.environ["PROBE_CONFIG"]
     beside = Path(os.environ["PROBE_CONFIG"]).parent
     if (beside / "sdxl.yaml").is_file():

@@ -1,0 +1,96 @@
+"""A module's tensors as a value."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from multipass.cache import weights
+
+CPU = torch.device("cpu")
+
+
+class Wrapper(nn.Module):
+    """As hosts wrap a part of a model to patch it."""
+
+    def __init__(self, wrapped: nn.Module) -> None:
+        super().__init__()
+        self.wrapped = wrapped
+
+
+class Model(nn.Module):
+    """Two parts, with parameters, a buffer and a parameter that is not there."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.unet = nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4))
+        self.vae = nn.Linear(4, 2)
+        self.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.vae(self.unet(x))
+
+
+def answer(model: nn.Module) -> Tensor:
+    return model.eval()(torch.ones(2, 3))
+
+
+def test_a_module_answers_as_the_one_whose_tensors_it_has_and_back() -> None:
+    one, other = Model(1), Model(2)
+    own, expected, theirs = weights.take(one), answer(one), answer(other)
+    held = dict(one.named_parameters())
+    weights.point(one, weights.take(other), CPU)
+    assert torch.equal(answer(one), theirs)
+    weights.point(one, own, CPU)
+    assert torch.equal(answer(one), expected)
+    assert all(parameter is held[name] for name, parameter in one.named_parameters()), "the very tensors, no copies"
+
+
+def test_what_is_written_after_detaching_reaches_no_one_else() -> None:
+    one, other = Model(1), Model(2)
+    own, expected = weights.take(one), answer(one)
+    weights.detach(one)
+    one.load_state_dict(other.state_dict())
+    assert torch.equal(answer(one), answer(other))
+    weights.point(one, own, CPU)
+    assert torch.equal(answer(one), expected)
+
+
+def test_only_a_part_is_detached() -> None:
+    model = Model(1)
+    before = weights.take(model)
+    weights.detach(model, under="vae.")
+    after = weights.take(model)
+    assert {name for name in before if after[name] is not before[name]} == {"vae.weight", "vae.bias"}
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_names_are_the_same_with_and_without_a_wrapper() -> None:
+    one, other = Model(1), Model(2)
+    theirs = answer(other)
+    one.vae = Wrapper(one.vae)  # type: ignore[assignment]
+    assert weights.take(one).keys() == weights.take(other).keys()
+    weights.point(one, weights.take(other), CPU)
+    one.vae = one.vae.wrapped  # type: ignore[assignment]
+    assert torch.equal(answer(one), theirs)
+
+
+def test_what_the_other_has_not_stays() -> None:
+    one, other = Model(1), Model(2)
+    one.register_parameter("extra", nn.Parameter(torch.ones(1)))
+    weights.point(one, weights.take(other), CPU)
+    assert torch.equal(dict(one.named_parameters())["extra"], torch.ones(1))
+    assert torch.equal(answer(one), answer(other))
+
+
+def test_on_another_device_it_has_copies_and_the_set_stays_in_ram() -> None:
+    """The device without memory stands in for a GPU."""
+    model = Model(1)
+    own = weights.take(model)
+    weights.point(model, own, torch.device("meta"))
+    assert {tensor.device.type for tensor in model.parameters()} == {"meta"}
+    assert {tensor.device.type for tensor in own.values()} == {"cpu"}
+    assert all(isinstance(tensor, nn.Parameter) for tensor in model.parameters())
+    weights.point(model, own, CPU)
+    assert torch.equal(answer(model), answer(Model(1)))
