@@ -122,6 +122,14 @@ class Webui:
         """The names of those it has."""
         return tuple(sampler["name"] for sampler in self.get("/sdapi/v1/samplers"))
 
+    def script(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a request for one of the host's scripts: its defaults, but for those with these labels."""
+        listed = next(own for own in self.get("/sdapi/v1/script-info") if own["name"] == name.lower())
+        return {
+            "script_name": name,
+            "script_args": [arguments.get(own["label"], own["value"]) for own in listed["args"]],
+        }
+
     def set_options(self, **options: Any) -> None:
         """Those that this host has."""
         known = self.get("/sdapi/v1/options")
@@ -165,7 +173,7 @@ class Webui:
         """As ``generate``, and the host must be afterwards as it was before (C15)."""
         before = self.circumstances()
         answer = self.generate(kind, plan, **request)
-        assert self.circumstances() == before
+        assert changes(before, self.circumstances()) == {}
         return answer
 
     def read(self, answer: requests.Response) -> Answer:
@@ -198,6 +206,19 @@ class Webui:
             "checkpoint": self.state()["checkpoint"],
             "functions": self.get("/probe/functions"),
         }
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """What differs in a host's circumstances, fit for an error message."""
+    found: dict[str, Any] = {}
+    for part, one in before.items():
+        other = after[part]
+        if isinstance(one, dict) and isinstance(other, dict):
+            pairs = {name: (one.get(name), other.get(name)) for name in one.keys() | other.keys()}
+            found |= {f"{part}.{name}": pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        elif one != other:
+            found[part] = (one, other)
+    return found
 
 
 @contextmanager

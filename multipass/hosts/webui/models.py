@@ -22,6 +22,7 @@ class Models:
     def __init__(self, p: Any) -> None:
         self._p = p
         self._before, self._chosen_before = compat.loaded(), compat.chosen()
+        self._noted = {name: shared.opts.data.get(name, hooks.ABSENT) for name in ("sd_checkpoint_hash",)}
         self._in_place = InPlace()
         self._serving = ExitStack()
         self._reload = self._reload_vae = None
@@ -71,6 +72,7 @@ class Models:
             return
         try:
             compat.load(self._before)
+            hooks.put_back(shared.opts.data, self._noted)  # reForge forgets it where the model is still there
         except Exception:  # noqa: BLE001 - see above
             errors.report(f"Multipass could not put {self._before.title} back", exc_info=True)
 
