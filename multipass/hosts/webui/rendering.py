@@ -173,7 +173,8 @@ class Rendering:
 
     @property
     def may_sample(self) -> bool:
-        """Whether the request is about to be sampled by the plan, not within that or after it."""
+        """Whether the request is about to be sampled by the plan, not within that or after it: one that is rendered
+        again (loopback) carries others' wrappers of ``sample``, which call it once more."""
         return not self._sampling and not self.ended
 
     def sample(self, *args: Any, **kwargs: Any) -> Any:
@@ -344,9 +345,7 @@ def _hires_texts(p: Any) -> tuple[bool, bool]:
 def _sample(self: Any, *args: Any, **kwargs: Any) -> Any:
     rendering = of(self)
     assert rendering is not None
-    if (
-        rendering.p is self and rendering.may_sample
-    ):  # a request that is rendered again carries others' wrappers of this
+    if rendering.p is self and rendering.may_sample:
         return rendering.sample(*args, **kwargs)
     return rendering.plain(self, "sample")(*args, **kwargs)
 
