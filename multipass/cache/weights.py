@@ -32,19 +32,33 @@ def point(module: nn.Module, weights: Weights, device: torch.device) -> None:
     """Make the module's tensors those of ``weights``: themselves where they are on ``device``, else copies there.
 
     What ``weights`` does not name stays: it is not the checkpoint's. One tensor at a time, so that a device never holds
-    two sets.
+    two sets; if its memory runs out on the way, what is not there yet is in RAM, and nothing is lost.
+
+    Raises:
+        RuntimeError: if a tensor has no place in the module; the others are in theirs.
     """
+    placed: set[str] = set()
     for name, owner, key in _slots(module):
         if name in weights:
-            owner[key] = None  # let go of the old one before the new one takes room
+            owner[key] = weights[name]  # lets go of the old one before the new one takes room
             owner[key] = _on(weights[name], device)
+            placed.add(name)
+    lost = sorted(weights.keys() - placed)
+    if lost:
+        raise RuntimeError(f"{len(lost)} tensors of the checkpoint have no place in the model, {lost[0]} first")
 
 
-def detach(module: nn.Module, *, under: str = "") -> None:
-    """Give the module copies in RAM of its tensors, of its own: what is written into them reaches nobody else's."""
+def detach(module: nn.Module, *, under: str = "", device: torch.device | None = None) -> None:
+    """Give the module copies of its tensors, of its own: what is written into them reaches nobody else's.
+
+    Args:
+        under: only names that begin with this.
+        device: where the copies are; ``None``: where the tensors are.
+    """
     for name, owner, key in _slots(module):
         if name.startswith(under):
-            owner[key] = _like(owner[key], owner[key].detach().to("cpu", copy=True))
+            tensor: Tensor = owner[key]
+            owner[key] = _like(tensor, tensor.detach().to(device or tensor.device, copy=True))
 
 
 def _slots(module: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:

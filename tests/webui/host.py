@@ -205,6 +205,7 @@ class Webui:
             "config.json": self._anywhere(config.read_text()) if config.exists() else None,
             "checkpoint": self.state()["checkpoint"],
             "functions": self.get("/probe/functions"),
+            "model": self.get("/probe/model"),
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -32,13 +33,36 @@ def test_c19_each_checkpoint_is_read_once_for_a_batch_and_no_text_is_encoded_in_
 
 def test_a_model_chosen_by_someone_else_in_the_middle_is_not_written_over(webui: Webui) -> None:
     """The copy's own checkpoint is loaded while ours is in place: into tensors of its own."""
-    before = webui.circumstances()
     plain = webui.generate(plan=a_then_b(0.5), n_iter=2, **REQUEST)
-    fault = {"kind": "copy", "at": "scripts", "overrides": {"sd_model_checkpoint": "noise1", "sd_vae": "None"}}
-    inside = webui.generate_with(fault, a_then_b(0.5), n_iter=2, **REQUEST)
+    own = {"sd_model_checkpoint": "noise1"} | (
+        {} if webui.install.is_forge_family else {"sd_vae": "other.vae.safetensors"}
+    )
+    alone_with_it = webui.generate(**REQUEST, override_settings=own)
+    before = webui.circumstances()
+    inside = webui.generate_with(
+        {"kind": "copy", "at": "scripts", "overrides": own}, a_then_b(0.5), n_iter=2, **REQUEST
+    )
     assert runs(inside) == [("soft", 5), ("ink", 5), ("noise1", 10), ("soft", 5), ("ink", 5)]
     assert inside.pixels == plain.pixels
+    if not webui.install.is_forge_family:
+        assert webui.state()["copies"] == [hashlib.sha256(alone_with_it.pixels[0]).hexdigest()]
     assert changes(before, webui.circumstances()) == {}
+
+
+def test_c15_the_vae_of_a_request_that_could_not_be_decoded_is_gone(webui: Webui) -> None:
+    webui.generate(**REQUEST)
+    before = webui.circumstances()
+    webui.arm(kind="decode")
+    settings = {"sd_vae": "other.vae.safetensors"} if not webui.install.is_forge_family else {}
+    assert webui.try_generate(plan=a_then_b(0.5), **REQUEST, override_settings=settings).status_code == 500
+    assert changes(before, webui.circumstances()) == {}
+
+
+def test_c10_a_pass_that_inherits_does_not_have_the_clip_skip_of_the_pass_before(webui: Webui) -> None:
+    skipped = plan({}, {"switch_at": 0, "clip_skip": 2}, {"switch_at": 0.5})
+    request = {**REQUEST, "prompt": "a fox with a hat"}
+    half = plan({"clip_skip": 2}, {"switch_at": 0.5, "clip_skip": 1})
+    assert webui.generate(plan=skipped, **request).same_picture(webui.generate(plan=half, **request))
 
 
 # --- networks ------------------------------------------------------------------------------------------------------

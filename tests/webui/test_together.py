@@ -99,6 +99,12 @@ BESIDES: dict[str, dict[str, Any]] = {
 def test_what_else_is_asked_for_is_as_with_the_refiner(
     webui: Webui, bare: Callable[[str], Answer], beside: str
 ) -> None:
+    known = webui.get("/sdapi/v1/options")
+    for option in BESIDES[beside].get("override_settings", {}):
+        if option not in known:
+            pytest.skip(f"this host has no option {option}")
+    if beside == "token merging" and webui.install.host in ("classic", "reforge"):
+        pytest.skip("this host merges tokens at the latent's full size, where the demo pair has no attention")
     ours, refiner = and_the_refiner(webui, **BESIDES[beside])
     assert ours.same_picture(refiner)
     assert ours.evaluations == refiner.evaluations
@@ -182,11 +188,14 @@ def test_an_embedding_is_resolved_in_every_pass(webui: Webui, embedding: str, wh
     in_passes = plan({"checkpoint": "soft", **own}, {"checkpoint": "ink", "switch_at": 0.5, **own})
     ours, refiner = and_the_refiner(webui, plan=in_passes, refiner=text, **({} if own else text))
     assert ours.same_picture(refiner)
-    assert named_embedding(webui) in ours.infotexts[0]
+    if webui.install.host != "classic":  # which does not tell
+        assert named_embedding(webui) in ours.infotexts[0]
 
 
 @pytest.mark.parametrize("text", [EMBEDDED, "a (cat:1.2)"])
 def test_what_encoding_a_later_pass_tells_is_in_the_picture(webui: Webui, embedding: str, text: str) -> None:
+    if webui.install.host == "classic":
+        pytest.skip("this host tells nothing of it")
     settings = {"emphasis": "No norm"}
     ours = webui.generate(plan=a_then_b(0.5, prompt=text), override_settings=settings, **REQUEST)
     told = named_embedding(webui) if text == embedding else "Emphasis: No norm"

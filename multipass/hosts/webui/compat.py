@@ -91,6 +91,17 @@ def load(info: Any) -> bool:
     return True
 
 
+def load_anew(info: Any) -> None:
+    """As ``load``, whatever is in place."""
+    if info is not None:
+        _load(info, again=True)
+
+
+def precision_changed() -> bool:
+    """Whether A1111's next load would change how it stores the weights that it has (the fp8 option)."""
+    return hasattr(sd_models, "check_fp8") and sd_models.check_fp8(shared.sd_model) not in (None, devices.fp8)
+
+
 def _load(info: Any, *, again: bool = False) -> None:
     """``again``: also where the host believes it is loaded. A load that fails on its way leaves A1111 with the old
     model's attention un-hijacked, and Forge with no model under the old one's name."""

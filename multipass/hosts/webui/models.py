@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import ExitStack
 from typing import Any
 
@@ -47,8 +48,8 @@ class Models:
         if self.put_in_place(info, vae):
             return True
         loaded = self._put_by_the_host(info)
-        if vae is not None:
-            self.put_in_place(info, vae)
+        if vae is not None and not self.put_in_place(info, vae):
+            raise RuntimeError(f"the webui cannot give {info.title} another VAE in the middle of a picture")
         return not loaded
 
     def put_in_place(self, info: Any, vae: Vae | None = None) -> bool:
@@ -66,15 +67,18 @@ class Models:
         the next picture begins. So does a Forge that had no model before.
         """
         self._serving.close()
-        self._in_place.home()
-        compat.choose(self._chosen_before)
-        if self._before is None:
-            return
         try:
-            compat.load(self._before)
-            hooks.put_back(shared.opts.data, self._noted)  # reForge forgets it where the model is still there
+            self._in_place.home()
+            compat.choose(self._chosen_before)
+            if self._before is not None:
+                compat.load(self._before)
+                hooks.put_back(shared.opts.data, self._noted)  # reForge forgets it where the model is still there
+            if not compat.IS_FORGE_FAMILY:
+                sd_vae.reload_vae_weights()  # by the options; nothing where that is the one in place
         except Exception:  # noqa: BLE001 - see above
-            errors.report(f"Multipass could not put {self._before.title} back", exc_info=True)
+            errors.report("Multipass could not put the model back and has it loaded anew", exc_info=True)
+            with contextlib.suppress(Exception):
+                compat.load_anew(self._before)
 
     def _put_by_the_host(self, info: Any) -> bool:
         """By its own function, which may be held; returns whether it loaded anything."""
@@ -92,7 +96,7 @@ class Models:
     def _served(self, sd_model: Any = None, info: Any = None, forced_reload: bool = False) -> Any:
         """``sd_models.reload_model_weights``"""
         assert self._reload is not None
-        if forced_reload:
+        if forced_reload or compat.precision_changed():
             self._in_place.home()
             return self._reload(sd_model, info, forced_reload)
         wanted, current = info or sd_models.select_checkpoint(), self._in_place.current

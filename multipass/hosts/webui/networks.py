@@ -21,9 +21,9 @@ class Networks:
         self._hashes: dict[str, None] = {}  # "name: hash", in the order of their appearance
 
     def are(self, data: Any) -> None:
-        """The host has activated ``data``, as ``extra_networks.parse_prompts`` gives it, by itself."""
-        self._active = data
-        self._note_hashes()
+        """The host has activated ``data``, as ``extra_networks.parse_prompts`` gives it, by itself: a batch begins."""
+        self._active, self._hashes = data, {}
+        self.note_hashes()
 
     def forget(self) -> None:
         """Another module is in place, on which none is active."""
@@ -35,9 +35,10 @@ class Networks:
             return
         with devices.autocast():
             extra_networks.activate(self._p, data)
-        self.are(data)
+        self._active = data
+        self.note_hashes()
 
-    def _note_hashes(self) -> None:
+    def note_hashes(self) -> None:
         """The picture's text names the LoRAs of all passes, where the host would name the last one's."""
         params = self._p.extra_generation_params
         told = params.get(_HASHES, "")

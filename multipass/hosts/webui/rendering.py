@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from modules import extra_networks, shared
@@ -22,6 +21,8 @@ from multipass.schedule import SamplingSteps, Segment, segments, starts_with
 
 _ATTRIBUTE = "multipass_rendering"
 _ABSENT = hooks.ABSENT
+_CLIP_SKIP = "CLIP_stop_at_last_layers"  # the host reads the option whenever it encodes a text
+_HIRES = ("hr_checkpoint_info", "hr_prompt", "hr_negative_prompt")  # the host fills them in
 _attached: list[Rendering] = []  # and not ended
 
 
@@ -98,11 +99,13 @@ class Rendering:
         self._overrides, self._hires_texts_given = p.override_settings, _hires_texts(p)
         self._cfg_scale, self._refiner_checkpoint = p.cfg_scale, p.refiner_checkpoint
         first = self._settings_of[self._first]
+        self._request_clip_skip = p.override_settings.get(_CLIP_SKIP, getattr(shared.opts, _CLIP_SKIP))
+        self._hires_before = {name: getattr(p, name) for name in _HIRES if hasattr(p, name)}
         ours: dict[str, Any] = {}
         if self._first in self._checkpoints:
             ours["sd_model_checkpoint"] = self._checkpoints[self._first].title
         if first.clip_skip is not None:
-            ours["CLIP_stop_at_last_layers"] = first.clip_skip
+            ours[_CLIP_SKIP] = first.clip_skip
         # what these are afterwards: the request's where it says that its overrides stay
         self._ours, self._options = ours, {name: shared.opts.data.get(name, _ABSENT) for name in ours}
         if not p.override_settings_restore_afterwards:
@@ -161,7 +164,10 @@ class Rendering:
         try:
             if self.failed is None and not getattr(p, "is_hr_pass", False):
                 for part in self.parts[1:]:
+                    if shared.state.interrupted:
+                        break
                     index = part.pass_index
+                    shared.state.textinfo = f"Multipass: {self.plan.label(index)}, reading and encoding"
                     if self._models.put_in_place(self._checkpoints[index], self._vaes[index]):
                         self._encoded[index] = self._encode(index)
                 self._put(self._first)
@@ -199,6 +205,7 @@ class Rendering:
         finally:
             self._sampling = False
         self.p.cfg_scale = self._cfg_scale  # the picture's text tells the request's
+        self._networks.note_hashes()  # after those of the hires pass
         self._write_infotext()
         return samples
 
@@ -289,7 +296,7 @@ class Rendering:
         with (
             hooks.replaced(p, prompts=prompts, negative_prompts=negatives, extra_network_data=networks),
             hooks.replaced(p, cached_c=c, cached_uc=uc),
-            _clip_skip(self._settings_of[index].clip_skip),
+            hooks.options({_CLIP_SKIP: self._settings_of[index].clip_skip or self._request_clip_skip}),
         ):
             self.plain(p, "setup_conds")()
         compat.note_encoding(p)
@@ -327,11 +334,6 @@ class Rendering:
     def _runs(self, index: int) -> bool:
         """A pass that gets no step is not loaded, nor its file hashed just to be named."""
         return index == self._first or not self.parts or any(part.pass_index == index for part in self.parts)
-
-
-def _clip_skip(layers: int | None) -> AbstractContextManager[None]:
-    """The host reads it from its options whenever it encodes a text. ``None``: the request's."""
-    return hooks.options({} if layers is None else {"CLIP_stop_at_last_layers": layers})
 
 
 def _hires_texts(p: Any) -> tuple[bool, bool]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from modules import errors
+from modules import errors, shared
 
-from multipass.hosts.webui import checkpoints, compat, hooks, rendering, sampling
+from multipass.hosts.webui import checkpoints, compat, hooks, inplace, rendering, sampling
 from multipass.hosts.webui.rendering import Rendering
 from multipass.plan import Pass, Plan, decode
 from multipass.problems import PlanError, Problem
@@ -80,13 +80,17 @@ def check(p: Any, plan: Plan) -> Rendering:
 
 
 def _not_yet(place: str, own: Pass) -> list[Problem]:
-    """What the format knows and this host adapter does not do yet; said, never skipped in silence."""
+    """What the format knows and this host adapter does not do; said, never skipped in silence."""
     if own.is_head:
         assert own.kind is not None
         return [Problem(f"{place}.kind", f"{own.kind.value} passes are not there yet in the webui")]
-    fields = ("steps", "sampler_name", "scheduler", "denoising_strength", *(["vae"] if compat.IS_FORGE_FAMILY else []))
     reason = "not there yet in the webui; it is the request's for all passes"
-    return [Problem(f"{place}.{name}", reason) for name in fields if getattr(own, name) is not None]
+    fields = ("steps", "sampler_name", "scheduler", "denoising_strength")
+    problems = [Problem(f"{place}.{name}", reason) for name in fields if getattr(own, name) is not None]
+    if own.vae is not None and not inplace.suits(shared.sd_model):
+        kept = "this webui cannot change it with the pass (the Forge family, --lowvram, --medvram, fp8, an SD Unet)"
+        problems.append(Problem(f"{place}.vae", kept))
+    return problems
 
 
 def _is_inside_another(p: Any) -> bool:
@@ -117,3 +121,4 @@ def _hold(p: Any, act: Callable[[Rendering], None]) -> None:
         act(attached)
     except Exception as error:  # noqa: BLE001 - kept, and raised before sampling
         attached.failed = error
+        errors.report("Multipass failed between the host's steps", exc_info=True)

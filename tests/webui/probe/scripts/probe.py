@@ -29,7 +29,7 @@ LATENTS = []  # a digest of what each sampling returned
 LOADS = []  # every checkpoint file read
 ENCODINGS = []  # how many evaluations had been made at each encoding of texts
 MODULES = []  # the module in place at each evaluation
-COPIES = []  # one entry once a copy of the request was rendered
+COPIES = []  # the digest of the copy of the request that was rendered, as an entry
 PATCHED = []  # the checkpoint in place at each call of the patched UNet
 ARGS = []  # what the host last handed to this script
 SCRIPT_ARGS = []  # and to all scripts together
@@ -193,16 +193,35 @@ class Probe(scripts.Script):
     def postprocess_image(self, p, pp, *args):
         """As ADetailer does: another picture, by a copy of the request, in the middle of it."""
         if FAULT.get("kind") == "copy" and not COPIES:
-            COPIES.append(True)
+            COPIES.append("")
             inner = copy.copy(p)
             inner.scripts = p.scripts if FAULT["at"] == "scripts" else None
             inner.n_iter = inner.batch_size = 1
             inner.override_settings = {**inner.override_settings, **FAULT.get("overrides", {})}
             with contextlib.closing(inner):
-                processing.process_images(inner)
+                rendered = processing.process_images(inner)
+            COPIES[:] = [hashlib.sha256(rendered.images[0].convert("RGB").tobytes()).hexdigest()]
 
     def post_sample(self, p, ps, *args):
         LATENTS.append(digest(ps.samples))
+
+
+def model():
+    """What is in A1111's module, as it is without networks, and what the host notes of it."""
+    if "modules_forge" in sys.modules:
+        return None
+    from modules import sd_vae
+
+    found = hashlib.sha256()
+    for path, part in sorted(shared.sd_model.named_modules(), key=lambda item: item[0].replace(".wrapped", "")):
+        for name, tensor in (*part._parameters.items(), *part._buffers.items()):
+            kept = getattr(part, f"network_{'weights' if name == 'weight' else name}_backup", None)
+            if tensor is not None:
+                found.update(f"{path.replace('.wrapped', '')}.{name}".encode())
+                found.update((tensor if kept is None else kept).detach().float().contiguous().numpy().tobytes())
+    noted = {name: str(getattr(shared.sd_model, name)) for name in ("sd_model_hash", "sd_model_checkpoint")}
+    vae = {"file": sd_vae.loaded_vae_file, "base kept": sd_vae.base_vae is not None}
+    return {"tensors": found.hexdigest(), **noted, **vae}
 
 
 def functions():
@@ -228,10 +247,15 @@ def add_routes(_, app):
             "checkpoint": checkpoint(),
             "modules": MODULES,
             "patched": PATCHED,
+            "copies": COPIES,
             "args": ARGS,
             "script_args": SCRIPT_ARGS,
             **told,
         }
+
+    @app.get("/probe/model")
+    def tell_model():
+        return model()
 
     @app.get("/probe/functions")
     def tell_functions():
