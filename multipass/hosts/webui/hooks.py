@@ -111,8 +111,14 @@ def refuse(p: Any, reason: Exception) -> None:
     extension replace the settings, the request still cannot begin.
     """
 
+    p.override_settings = _RefusedSettings(p.override_settings, reason)
+    stop(p, reason)
+
+
+def stop(p: Any, reason: Exception) -> None:
+    """Neither begin nor go on with a request."""
+
     def fail(*_: Any, **__: Any) -> Any:
         raise reason
 
-    p.override_settings = _RefusedSettings(p.override_settings, reason)
-    p.init = p.sample = fail
+    p.init = p.setup_conds = p.sample = fail

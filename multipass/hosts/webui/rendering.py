@@ -40,6 +40,8 @@ def end_what_is_left(*, of_this_task_too: bool) -> None:
     for rendering in [*reversed(_attached)]:
         if of_this_task_too or rendering.task != shared.state.time_start:
             rendering.end()
+            # should it be alive after all, it must not go on without its plan
+            hooks.stop(rendering.p, RuntimeError("Multipass: another plan began while this request was rendered"))
 
 
 class Encoded(NamedTuple):
@@ -111,13 +113,8 @@ class Rendering:
         if not p.override_settings_restore_afterwards:
             self._options |= {name: p.override_settings[name] for name in ours if name in p.override_settings}
         p.override_settings = hooks.WithOurs(p.override_settings, ours)
-        # methods of a class of its own, not functions on the instance: a copy calls them with itself
         self._class, self._sample_before = type(p), vars(p).pop("sample", None)
-        p.__class__ = type(
-            self._class.__name__,
-            (self._class,),
-            {"__module__": self._class.__module__, "setup_conds": _setup_conds, "sample": _sample, "close": _close},
-        )
+        p.__class__ = _planned(self._class)
         setattr(p, _ATTRIBUTE, self)
         _attached.append(self)
 
@@ -339,6 +336,14 @@ class Rendering:
 def _hires_texts(p: Any) -> tuple[bool, bool]:
     """Whether the request has texts of its own for the hires pass; later the host fills them in."""
     return bool(getattr(p, "hr_prompt", "")), bool(getattr(p, "hr_negative_prompt", ""))
+
+
+@functools.cache
+def _planned(kind: type) -> type:
+    """The class of an attached request. Methods of a class, not functions on the instance: a copy calls them with
+    itself."""
+    methods = {"setup_conds": _setup_conds, "sample": _sample, "close": _close}
+    return type(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
 
 
 # --- the methods that an attached request has -------------------------------------------------------------------------
