@@ -173,7 +173,8 @@ class Webui:
         """As ``generate``, and the host must be afterwards as it was before (C15)."""
         before = self.circumstances()
         answer = self.generate(kind, plan, **request)
-        assert changes(before, self.circumstances()) == {}
+        found = changes(before, self.circumstances())
+        assert found == {}, str(found)[:2000]
         return answer
 
     def read(self, answer: requests.Response) -> Answer:

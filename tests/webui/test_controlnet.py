@@ -139,7 +139,8 @@ def test_c12_also_where_the_module_changes_with_the_checkpoint(controlled: Webui
 
 
 def test_c15_a_request_under_controlnet_that_is_rendered_again(controlled: Webui, control: Any, picture: str) -> None:
-    request = {**REQUEST, "init_images": [picture], "denoising_strength": 0.9, **LOOPBACK}
+    twice = controlled.script("Loopback", LOOPBACK)
+    request = {**REQUEST, "init_images": [picture], "denoising_strength": 0.9, **twice}
     again = controlled.generate_unchanged("img2img", plan=a_then_b(0.5), **request, **control())
     assert [name for name, _ in runs(again)] == ["soft", "ink"] * 2
 

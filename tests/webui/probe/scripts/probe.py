@@ -207,7 +207,10 @@ class Probe(scripts.Script):
 
 
 def model():
-    """What is in A1111's module, as it is without networks, and what the host notes of it."""
+    """What is in A1111's module, as it is without networks, and what the host notes of it.
+
+    Not ``alphas_cumprod``, which every request begins with making anew, and leaves as its noise schedule was.
+    """
     if "modules_forge" in sys.modules:
         return None
     from modules import sd_vae
@@ -216,7 +219,7 @@ def model():
     for path, part in sorted(shared.sd_model.named_modules(), key=lambda item: item[0].replace(".wrapped", "")):
         for name, tensor in (*part._parameters.items(), *part._buffers.items()):
             kept = getattr(part, f"network_{'weights' if name == 'weight' else name}_backup", None)
-            if tensor is not None:
+            if tensor is not None and name != "alphas_cumprod":
                 found.update(f"{path.replace('.wrapped', '')}.{name}".encode())
                 found.update((tensor if kept is None else kept).detach().float().contiguous().numpy().tobytes())
     noted = {name: str(getattr(shared.sd_model, name)) for name in ("sd_model_hash", "sd_model_checkpoint")}
