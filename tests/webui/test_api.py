@@ -10,10 +10,10 @@ import jsonschema
 import pytest
 import requests
 
+from tests.webui.asking import REQUEST, a_then_b, asking_for, plan, runs
 from tests.webui.conftest import EXTENSIONS
 from tests.webui.host import Install, Webui, running
 from tests.webui.samplers import SAMPLERS, Sampler
-from tests.webui.test_conformance import REQUEST, a_then_b, asking_for, plan, runs
 
 THREE = plan({"name": "a"}, {"name": "b", "checkpoint": "ink", "switch_at": 0.3}, {"name": "c", "switch_at": 0.75})
 

@@ -5,67 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from itertools import groupby
 from typing import Any
 
 import pytest
 
-from tests.webui.host import Answer, Webui, changes
+from tests.webui.asking import FEW, LOOPBACK, REQUEST, a_then_b, alone, asking_for, hires, plan, refined, runs
+from tests.webui.host import Webui, changes
 from tests.webui.samplers import HOSTS, SAMPLERS, SCHEDULES, STEPS, UNITS, Sampler
-
-REQUEST: dict[str, Any] = {
-    "prompt": "a red apple",
-    "negative_prompt": "a bus",
-    "seed": 7,
-    "steps": STEPS,
-    "width": 128,
-    "height": 64,
-    "cfg_scale": 4,
-    "sampler_name": "Euler",
-}
-FEW = [sampler for sampler in SAMPLERS if str(sampler) in ("Euler", "Euler a", "DPM++ 2M Karras", "DDIM")]
-
-
-def plan(*passes: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"version": 1, "passes": list(passes), **more}
-
-
-def a_then_b(switch_at: float, unit: str = "steps", **second: Any) -> dict[str, Any]:
-    own = {"checkpoint": "ink", "switch_at": switch_at, **second}
-    return plan({"checkpoint": "soft"}, own, switch_unit=unit)
-
-
-def alone(webui: Webui, checkpoint: str, **request: Any) -> Answer:
-    return webui.generate(**{**REQUEST, **request, "override_settings": {"sd_model_checkpoint": checkpoint}})
-
-
-def refined(webui: Webui, at: float, unit: str = "steps", **settings: Any) -> dict[str, Any]:
-    """The request for the same with the host's own Refiner."""
-    units = HOSTS[webui.install.host].units
-    if unit not in units:
-        pytest.skip("this host's Refiner counts steps only")
-    if len(units) > 1:
-        settings["refiner_switch_by_sample_steps"] = unit == "steps"
-    return {"refiner_checkpoint": "ink", "refiner_switch_at": at, "override_settings": settings}
-
-
-def asking_for(webui: Webui, sampler: Sampler, **more: Any) -> dict[str, Any]:
-    """The request with a sampler, if the host has it."""
-    fields = sampler.request(webui.install.host)
-    if fields["sampler_name"] not in webui.samplers:
-        pytest.skip(f"this host has no {fields['sampler_name']}")
-    return {**REQUEST, **fields, **more}
-
-
-def hires(webui: Webui) -> dict[str, Any]:
-    forge = {"hr_additional_modules": ["Use same choices"], "hr_cfg": 4} if webui.install.is_forge else {}
-    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "hr_second_pass_steps": 4}
-    return {**hires, "denoising_strength": 0.6, **forge}
-
-
-def runs(answer: Answer) -> list[tuple[str, int]]:
-    """Which checkpoint answered how many evaluations, in order."""
-    return [(name, len(list(group))) for name, group in groupby(answer.evaluations)]
 
 
 @pytest.fixture
@@ -377,7 +323,6 @@ def test_c15_the_checkpoint_of_the_header_is_back_after_a_plan_without_it(webui:
     webui.generate_unchanged(plan=plan({"checkpoint": "noise1"}, {"checkpoint": "ink", "switch_at": 0.5}), **REQUEST)
 
 
-LOOPBACK = {"Loops": 2, "Final denoising strength": 0.5}
 PROMPTS = {"List of prompt inputs": "an owl\na bus"}
 SEEDS = {"X type": 1, "X values": "7,8", "Y type": 0, "Z type": 0}
 

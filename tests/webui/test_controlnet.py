@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.webui import controls
+from tests.webui.asking import LOOPBACK, REQUEST, a_then_b, alone, hires, plan, refined, runs
 from tests.webui.conftest import PROBE, settle
 from tests.webui.host import ROOT, Install, Webui, running
-from tests.webui.test_conformance import LOOPBACK, REQUEST, a_then_b, alone, hires, plan, refined, runs
 
 PATCH = {"kind": "patch"}
 

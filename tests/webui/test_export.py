@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from multipass.hosts.standalone.cli import main
+from tests.webui.asking import REQUEST, a_then_b, refined, runs
 from tests.webui.conftest import EXTENSIONS, KNOWN_OPTIONS
 from tests.webui.host import Install, running
-from tests.webui.test_conformance import REQUEST, a_then_b, refined, runs
 
 
 def test_the_exported_checkpoints_render_in_the_webui(

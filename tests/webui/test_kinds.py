@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.webui import checkpoints
+from tests.webui.asking import REQUEST, a_then_b, plan
 from tests.webui.conftest import EXTENSIONS, settle
 from tests.webui.host import Install, Webui, running
-from tests.webui.test_conformance import REQUEST, a_then_b, plan
 
 
 @pytest.fixture(scope="module")

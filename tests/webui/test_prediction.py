@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.webui import checkpoints, families
+from tests.webui.asking import FEW, REQUEST, asking_for, plan, refined, runs
 from tests.webui.conftest import EXTENSIONS, settle
 from tests.webui.host import Install, Webui, running
 from tests.webui.samplers import Sampler
-from tests.webui.test_conformance import FEW, REQUEST, asking_for, plan, refined, runs
 
 SAMPLERS = [sampler for sampler in FEW if str(sampler) != "Euler a"]
 SCHEDULES = ["Default", "Zero Terminal SNR"]

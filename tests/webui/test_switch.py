@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.webui.asking import REQUEST, a_then_b, alone, plan, refined, runs
 from tests.webui.host import Webui, changes
-from tests.webui.test_conformance import REQUEST, a_then_b, alone, plan, refined, runs
 
 
 def needs_in_place(webui: Webui) -> None:

@@ -23,8 +23,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from sd_parsers import ParserManager
 
+from tests.webui.asking import REQUEST, a_then_b, alone, plan, refined, runs
 from tests.webui.host import Answer, Webui
-from tests.webui.test_conformance import REQUEST, a_then_b, alone, plan, refined, runs
 
 HALF = a_then_b(0.5)
 # the same, but for the first pass's checkpoint, which is the webui's
