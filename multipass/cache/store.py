@@ -180,6 +180,10 @@ class CheckpointCache:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="multipass-reader")
         self._ahead: dict[Hashable, tuple[Future[Kept], threading.Event]] = {}
 
+    def note_read(self, nbytes: int) -> None:
+        """From whatever thread reads."""
+        self.bytes_read += nbytes
+
     def read_ahead(self, key: Hashable, read: Callable[[threading.Event], Kept]) -> None:
         """Begin to read a unit that will be needed, unless it is here or on its way.
 

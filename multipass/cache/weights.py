@@ -7,7 +7,8 @@ merging) notices nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -19,13 +20,32 @@ Weights = Mapping[str, Tensor]
 _WRAPPED = ".wrapped"
 
 
-def take(module: nn.Module, *, under: str = "") -> Weights:
-    """The module's tensors themselves, not copies; on a device other than the CPU, copies in RAM.
+def held(module: nn.Module, *, under: str = "") -> Weights:
+    """The module's tensors themselves, not copies, wherever they are.
 
     Args:
         under: only names that begin with this.
     """
-    return {name: _in_ram(owner[key]) for name, owner, key in _slots(module) if name.startswith(under)}
+    return {name: owner[key] for name, owner, key in _slots(module) if name.startswith(under)}
+
+
+def take(module: nn.Module, *, under: str = "") -> Weights:
+    """As ``held``, but copies in RAM of what is on another device."""
+    return {name: _in_ram(tensor) for name, tensor in held(module, under=under).items()}
+
+
+def split(weights: Weights, prefixes: Mapping[str, str | tuple[str, ...]]) -> dict[str, Weights]:
+    """By component: those that begin with its prefix, or one of them; what begins with none is ``other``."""
+    found: dict[str, dict[str, Tensor]] = {component: {} for component in (*prefixes, "other")}
+    for name, tensor in weights.items():
+        own = next((component for component, prefix in prefixes.items() if name.startswith(prefix)), "other")
+        found[own][name] = tensor
+    return {**found}
+
+
+def nbytes(weights: Weights) -> int:
+    """What they take; on the ``meta`` device, what they would take."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
 
 
 def point(module: nn.Module, weights: Weights, device: torch.device) -> None:
@@ -41,24 +61,56 @@ def point(module: nn.Module, weights: Weights, device: torch.device) -> None:
     for name, owner, key in _slots(module):
         if name in weights:
             owner[key] = weights[name]  # lets go of the old one before the new one takes room
-            owner[key] = _on(weights[name], device)
+            if not weights[name].is_meta:
+                owner[key] = _on(weights[name], device)
             placed.add(name)
     lost = sorted(weights.keys() - placed)
     if lost:
         raise RuntimeError(f"{len(lost)} tensors of the checkpoint have no place in the model, {lost[0]} first")
 
 
-def detach(module: nn.Module, *, under: str = "", device: torch.device | None = None) -> None:
+def detach(module: nn.Module, *, under: str = "", but: Collection[str] = ()) -> None:
     """Give the module copies of its tensors, of its own: what is written into them reaches nobody else's.
 
     Args:
         under: only names that begin with this.
-        device: where the copies are; ``None``: where the tensors are.
+        but: not these.
     """
     for name, owner, key in _slots(module):
-        if name.startswith(under):
+        if name.startswith(under) and name not in but:
             tensor: Tensor = owner[key]
-            owner[key] = _like(tensor, tensor.detach().to(device or tensor.device, copy=True))
+            owner[key] = _like(tensor, tensor.detach().clone())
+
+
+@contextmanager
+def taking_in(module: nn.Module) -> Generator[None]:
+    """While this lasts, ``module.load_state_dict`` takes the tensors it is given, cast to what is there, and copies
+    none into what is there, which may be somebody else's. What it is not given is a copy of its own afterwards.
+    """
+    original = module.load_state_dict
+
+    def load_state_dict(state_dict: Weights, strict: bool = True, **_: Any) -> Any:
+        there = held(module)
+        detach(module, but=state_dict.keys())
+        cast_to = {
+            name: tensor.to(there[name].dtype) if name in there else tensor for name, tensor in state_dict.items()
+        }
+        return original(cast_to, strict=strict, assign=True)
+
+    vars(module)["load_state_dict"] = load_state_dict
+    try:
+        yield
+    finally:
+        del vars(module)["load_state_dict"]
+
+
+def as_in(wanted: Tensor, content: Tensor) -> Tensor:
+    """``content`` with the type and the strides of ``wanted``, and a parameter where that is one."""
+    cast_content = content.to(wanted.dtype)
+    if cast_content.stride() != wanted.stride():
+        laid_out = torch.empty_strided(wanted.shape, wanted.stride(), dtype=wanted.dtype)
+        cast_content = laid_out.copy_(cast_content)
+    return _like(wanted, cast_content)
 
 
 def _slots(module: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:

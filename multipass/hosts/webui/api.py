@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import Depends, FastAPI, HTTPException, Request
-from modules import processing, shared
+from modules import processing, sd_models, shared
 from modules.call_queue import queue_lock
 from starlette.concurrency import run_in_threadpool
 
-from multipass.hosts.webui import compat, script
+from multipass.hosts.webui import compat, inplace, models, script
 from multipass.plan import Steps, Strength, decode, json_schema
 from multipass.problems import PlanError, Problem, explain
 
@@ -44,6 +44,8 @@ def register(_: Any, app: FastAPI) -> None:
         return await run_in_threadpool(validate, await request.body())
 
     app.add_api_route(f"{PREFIX}/validate", validate_route, methods=["POST"], dependencies=guard)
+    app.add_api_route(f"{PREFIX}/cache", tell_cache, methods=["GET"], dependencies=guard)
+    app.add_api_route(f"{PREFIX}/cache/clear", clear_cache, methods=["POST"], dependencies=guard)
 
 
 def validate(body: bytes) -> dict[str, Any]:
@@ -68,6 +70,39 @@ def validate(body: bytes) -> dict[str, Any]:
         passes.append({"name": plan.label(index), "first_step": first, "end_step": end})
         reached = end
     return {"ok": True, "passes": passes}
+
+
+def tell_cache() -> dict[str, Any]:
+    """What is kept where. ``checkpoint`` is its title; the host's own model is in no entry, and counts."""
+    cache = models.cache
+    tiers = {"vram": cache.vram, "ram": cache.ram}
+    titles = {info.filename: info.title for info in sd_models.checkpoints_list.values()}
+    return {
+        "budgets": {f"{name}_bytes": tier.budget for name, tier in tiers.items()},
+        "held": {f"{name}_bytes": tier.held for name, tier in tiers.items()},
+        "entries": [
+            {
+                "checkpoint": titles.get(file := inplace.file_of(entry.key), file),
+                "component": entry.component,
+                "tier": name,
+                "nbytes": entry.nbytes,
+                "leased": entry.leased,
+            }
+            for name, tier in tiers.items()
+            for entry in tier.entries()
+        ],
+        "loads_from_disk": cache.loads,
+        "bytes_read": cache.bytes_read,
+        "hits": cache.hits,
+        "evictions": sum(tier.evicted for tier in tiers.values()),
+    }
+
+
+def clear_cache() -> dict[str, Any]:
+    """Let go of all that is not in use, once no picture is being made; what is kept then."""
+    with queue_lock:
+        models.cache.clear()
+    return tell_cache()
 
 
 def _read(body: bytes) -> ValidateBody:

@@ -1,45 +1,74 @@
 """Checkpoints of the live module's architecture, switched in place: the module stays, its tensors are exchanged.
 
-Where a checkpoint is read for the first time, the host itself reads it, into tensors that are nobody else's: what it
-does to them on the way (precision, an external VAE, the noise schedule) is done, and what it notes about them on the
-model and in its modules is kept beside them. AUTOMATIC1111's module only: the Forge family keeps its weights elsewhere.
+What a checkpoint's tensors are to the host (names, precision, an external VAE, the noise schedule) is its own knowledge:
+it loads each for the first time itself, into tensors that are nobody else's, and what it notes about them on the model
+and in its modules is kept beside them. Only the UNet's numbers, most of the file, are read by us, when they are needed:
+the host sees them without numbers. AUTOMATIC1111's module only: the Forge family keeps its weights elsewhere.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from modules import devices, script_callbacks, sd_hijack, sd_models, sd_models_config, sd_unet, sd_vae, shared
 from modules.timer import Timer
+from torch import Tensor
 
 from multipass.cache import weights
-from multipass.hosts.webui import networks
+from multipass.cache.store import CheckpointCache, Kept, with_room
+from multipass.cache.weights import Weights
+from multipass.hosts.webui import files, hooks, networks
+from multipass.hosts.webui.files import UNET, Version
 from multipass.hosts.webui.vaes import Vae
 
-_VAE = "first_stage_model."
+_COMPONENTS = {"unet": UNET, "vae": "first_stage_model.", "text_encoder": ("cond_stage_model.", "conditioner.")}
+_BASE_VAE = "base_vae"  # the checkpoint's own, which the host keeps aside while another is in place
 _VAE_NOTES = ("base_vae", "loaded_vae_file", "checkpoint_info")  # what sd_vae remembers of the VAE in place
 _HASH_OPTION = "sd_checkpoint_hash"
-_WRITTEN = Vae("written by the host")  # in a key: the checkpoint, with a VAE that is in no set
-_CPU = torch.device("cpu")
 _SDXL_NOT_SSD = "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"
 
 
-class Key(NamedTuple):
-    """Which set: a checkpoint file, with its own VAE (by the host's rule) or with another."""
+class NoRoomError(MemoryError):
+    """The budget has no room, whatever leaves."""
 
-    filename: str
-    vae: Vae | None = None
+
+class Key(NamedTuple):
+    """Which set: a checkpoint and the VAE that it has, ``None`` for its own. Its UNet is kept by ``checkpoint``, what
+    else belongs to it by this key."""
+
+    checkpoint: Version
+    vae: Version | None
+
+    @classmethod
+    def of(cls, info: Any, vae: Vae | None) -> Key:
+        """By the host's rule where the pass has no VAE of its own."""
+        file = sd_vae.resolve_vae(info.filename).vae if vae is None else vae.file_for(info)
+        return cls(Version.of(info.filename), Version.of(file) if file else None)
+
+    @classmethod
+    def of_live(cls, model: Any) -> Key:
+        """What the host has loaded."""
+        file = sd_vae.loaded_vae_file
+        return cls(Version.of(model.sd_checkpoint_info.filename), Version.of(file) if file else None)
+
+
+class _Notes(NamedTuple):
+    """What is kept beside a set's tensors."""
+
+    model: dict[str, Any]  # its attributes
+    vae: dict[str, Any]
+    sha256: Any
+    unet: dict[str, Tensor]  # the UNet without numbers, where these can be read by themselves
 
 
 class _Set(NamedTuple):
-    tensors: weights.Weights
-    notes: dict[str, Any]  # the model's attributes
-    vae_notes: dict[str, Any]
-    sha256: Any
+    rest: Kept  # notes: _Notes
+    unet: Weights | None  # not yet, where only texts are to be encoded
 
 
 class _Shape(NamedTuple):
@@ -49,18 +78,27 @@ class _Shape(NamedTuple):
     has_ssd_key: bool
 
 
-_shapes: dict[tuple[str, float], _Shape] = {}  # by file and when it was written: it takes reading the file
+_shapes: dict[Version, _Shape] = {}
 
 
 class InPlace:
-    """The sets of one request, in RAM. The one that the host has loaded is among them and stays the host's own."""
+    """The live module, and which set is in place in it.
 
-    def __init__(self) -> None:
+    Attributes:
+        managed: the host loads nothing into the module by itself. Else what it has loaded is its own and stays as it
+            is, out of the cache, until ``home``.
+    """
+
+    def __init__(self, cache: CheckpointCache) -> None:
+        self.cache = cache
+        self.managed = False
         self._model: Any = None
-        self._sets: dict[Key, _Set] = {}
-        self._home: Key | None = None
+        self._home_key: Key | None = None
+        self._home: _Set | None = None
         self._current: Key | None = None
+        self._entered: _Set | None = None  # None: the home, never left
         self._noted: set[str] = set()  # the attributes in which sets differ
+        self._untold: set[Version] = set()  # read, but no extension knows yet
 
     @property
     def current(self) -> Key | None:
@@ -68,106 +106,188 @@ class InPlace:
         model = shared.sd_model
         if self._current is None or model is not self._model:
             return None
-        return self._current if model.sd_checkpoint_info.filename == self._current.filename else None
+        return self._current if model.sd_checkpoint_info.filename == self._current.checkpoint.file else None
 
-    def put(self, info: Any, vae: Vae | None = None) -> bool:
+    def holds(self, info: Any) -> bool:
+        """Whether this put that checkpoint in place, with whichever VAE."""
+        current, entered = self.current, self._entered
+        whole = entered is None or entered.unet is not None
+        return current is not None and whole and current.checkpoint.file == info.filename
+
+    def put(self, info: Any, vae: Vae | None = None, *, unet: bool = True) -> bool:
         """Put a checkpoint in place.
 
+        Args:
+            unet: ``False``: only to encode texts; its UNet is not read for that, and may be without numbers.
+
         Returns:
-            whether it is: ``False`` if it needs another module than the live one. Then nothing has changed.
+            whether it is: ``False`` if it needs another module than the live one, or more memory than the budget has.
+            Then nothing has changed.
 
         Raises:
             what the host raises while it reads; then what was in place before is in place again.
         """
         model = shared.sd_model
-        if not suits(model) or not self._fits(info, model):
+        if not suits(model):
             return False
         before = self.current
         if before is None:  # the host has loaded by itself since, into a module that it may have made anew
-            self._model, self._sets = model, {}
-            self._home = self._current = before = Key(model.sd_checkpoint_info.filename)
-        key = Key(info.filename, vae)
-        if key == before:
+            self._forget()
+            self._model = model
+            self._home_key = self._current = before = Key.of_live(model)
+        key, entered = Key.of(info, vae), self._entered
+        if key == before and not (unet and entered is not None and entered.unet is None):
             return True
+        if not self._fits(info, key):
+            return False
         self._settle()
-        assert self._home is not None
-        if self._home not in self._sets:
-            self._sets[self._home] = self._taken()  # now, not earlier: a copy, on a GPU
+        if entered is None:
+            self._home = entered = self._taken()  # now, not earlier: a copy, on a GPU
+            own = [*self._home.rest.parts.values(), self._home.unet or {}]
+            self.cache.ram.outside = sum(weights.nbytes(part) for part in own)
         try:
-            new = self._read(info, key)
-            if key not in self._sets:
-                self._enter(before)
+            found = with_room(self.cache, lambda: self._found(info, key, unet=unet))
+            if found is None:
+                self._enter(before, entered)
                 return False
-            self._enter(key)
+            with_room(self.cache, lambda: self._enter(key, found))
         except BaseException:
-            self._enter(before if before in self._sets else self._home)
+            self._enter(before, entered)
             raise
-        if new:  # other extensions are told as when the host reads it, once
+        if self.managed and key != self._home_key:
+            self._keep_home()
+        if found.unet is not None and key.checkpoint in self._untold:  # as when the host reads it
+            self._untold.discard(key.checkpoint)
             script_callbacks.model_loaded_callback(model)
         return True
 
+    def read_ahead(self, info: Any, vae: Vae | None = None) -> None:
+        """Begin to read what will be put in place later, if that is known and is not here."""
+        cache, key = self.cache, Key.of(info, vae)
+        kept = cache.ram.get(key)
+        if self.current is None or key == self._home_key or kept is None or not kept.notes.unet:
+            return
+        wanted = kept.notes.unet
+
+        def read(unwanted: threading.Event) -> Kept:
+            return _read_unet(cache, key.checkpoint, wanted, unwanted)
+
+        cache.read_ahead(key.checkpoint, read)
+
     def home(self) -> None:
-        """Put the host's own tensors back, into which it may load again, and forget the others."""
+        """Put the host's own tensors back, into which it may load again."""
         here = self._model is not None and self._model is shared.sd_model
         failed = self._current is None  # on the way from one set to another
-        if here and self._home in self._sets and (failed or self.current is not None):
-            assert self._home is not None
+        if here and (failed or self.current is not None):
             self._settle()
-            self._enter(self._home)
-        self._model = self._home = self._current = None
-        self._sets = {}
+            if self._home is not None and self._home_key is not None:
+                self._enter(self._home_key, self._home)
+            elif self._entered is not None:  # it has none of its own, and gets one
+                weights.detach(shared.sd_model)
+        self._forget()
 
     @contextmanager
     def written_to(self) -> Iterator[None]:
         """While the host writes into the VAE that is in place: it gets one of its own to write into."""
-        if self.current is not None and self._sets:
-            weights.detach(self._model, under=_VAE)
-            self._current = Key(self._model.sd_checkpoint_info.filename, _WRITTEN)
+        entered = self._entered or self._home
+        ours = self.current is not None and entered is not None
+        if ours:
+            weights.detach(self._model, under=_COMPONENTS["vae"])
         yield
+        if ours:  # whatever it is now, it is in no set
+            assert entered is not None
+            parts = {**entered.rest.parts, "vae": weights.take(self._model, under=_COMPONENTS["vae"])}
+            notes = entered.rest.notes._replace(vae=_vae_notes())
+            self._current = Key.of_live(self._model)
+            self._entered = entered._replace(rest=Kept(parts, notes))
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self._model = self._home_key = self._home = self._current = self._entered = None
+        self.cache.ram.lease()
+        self.cache.ram.outside = 0
+
+    def _keep_home(self) -> None:
+        """The host's own tensors become a set like any other."""
+        if self._home is not None and self._home_key is not None and self._home.unet is not None:
+            self.cache.ram.outside = 0
+            self.cache.ram.keep(self._home_key, self._home.rest.parts, self._home.rest.notes)
+            self.cache.ram.keep(self._home_key.checkpoint, {"unet": self._home.unet})
+        self._home = self._home_key = None
 
     def _settle(self) -> None:
         """A set is left as the checkpoint's: networks merge into whatever is in place."""
         networks.unmerge(self._model)
 
-    def _fits(self, info: Any, model: Any) -> bool:
-        """Whether the live module can answer for it, as far as that is known without reading."""
-        shape = _shapes.get(_version(info))
-        return shape is None or _same_module(shape, model)
+    def _fits(self, info: Any, key: Key) -> bool:
+        """Whether the live module can answer for it, as far as that is known without reading its numbers."""
+        if key.checkpoint not in _shapes:
+            outline = files.outline(info)
+            if outline is None:
+                return True
+            _shapes[key.checkpoint] = _shape(outline, info)
+        return _same_module(_shapes[key.checkpoint], self._model)
 
-    def _read(self, info: Any, key: Key) -> bool:
-        """See to it that there is such a set, unless it does not fit the module; returns whether a file was read."""
-        own = Key(info.filename)
-        new = own not in self._sets and self._read_checkpoint(info, own)
-        if key.vae is not None and key not in self._sets and own in self._sets:
-            self._enter(own)
-            weights.detach(self._model, under=_VAE, device=_CPU)
-            with self._noting():
-                sd_vae.load_vae(self._model, key.vae.file_for(info), "of the pass")
-            # what a VAE does not change is there once
-            base = self._sets[own]
-            taken = self._taken(under=_VAE)
-            self._sets[key] = taken._replace(tensors={**base.tensors, **taken.tensors})
-        return new
+    def _found(self, info: Any, key: Key, *, unet: bool) -> _Set | None:
+        """The set, read as far as it has to be."""
+        if key == self._home_key:
+            return self._home
+        ram, loads = self.cache.ram, self.cache.loads
+        rest, own = ram.get(key), ram.get(key.checkpoint)
+        if rest is None or (unet and own is None and not rest.notes.unet):
+            rest, own = self._read(info, key)
+        if rest is not None and unet and own is None:
+            own = self.cache.arrived(key.checkpoint) or self._read_unet(key, rest)
+        if rest is None or (unet and own is None):
+            return None
+        self.cache.hits += self.cache.loads == loads
+        return _Set(rest, own.tensors if own is not None else None)
 
-    def _read_checkpoint(self, info: Any, key: Key) -> bool:
-        model, timer = self._model, Timer()
-        state_dict = sd_models.get_checkpoint_state_dict(info, timer)
-        shape = _Shape(sd_models_config.find_checkpoint_config(state_dict, info), _SDXL_NOT_SSD in state_dict)
-        _shapes[_version(info)] = shape
-        if not _same_module(shape, model):
-            return False
-        self._current = None
-        weights.detach(model, device=_CPU)
-        with self._noting(), sd_models.SkipWritingToConfig():
-            sd_hijack.model_hijack.undo_hijack(model)
-            try:
-                sd_models.load_model_weights(model, info, state_dict, timer)
-            finally:
-                sd_hijack.model_hijack.hijack(model)
-        self._sets[key] = self._taken()
-        return True
+    def _read(self, info: Any, key: Key) -> tuple[Kept | None, Kept | None]:
+        """Have the host load it: without the UNet's numbers, if these can be read later. ``None`` where it does not fit
+        the module, or there is no room for it."""
+        model, ram = self._model, self.cache.ram
+        held = weights.split(weights.held(model), _COMPONENTS)
+        if not ram.reserve(key, sum(weights.nbytes(part) for component, part in held.items() if component != "unet")):
+            return None, None
+        try:
+            outlined, advanced = files.outline(info) is not None, self.cache.note_read
+            state_dict = files.without_unet(info, advanced) if outlined else files.whole(info, advanced)
+            _shapes[key.checkpoint] = shape = _shape(state_dict, info)
+            if not _same_module(shape, model):
+                return None, None
+            self._current = None
+            with self._noting(), self._loading(key), weights.taking_in(model):
+                sd_hijack.model_hijack.undo_hijack(model)
+                try:
+                    sd_models.load_model_weights(model, info, state_dict, Timer())
+                finally:
+                    sd_hijack.model_hijack.hijack(model)
+            taken = self._taken()
+        finally:
+            ram.discard(key)
+        self._untold.add(key.checkpoint)
+        self.cache.loads += 1
+        rest = ram.keep(key, taken.rest.parts, taken.rest.notes)
+        return rest, None if taken.unet is None else ram.keep(key.checkpoint, {"unet": taken.unet})
+
+    @contextmanager
+    def _loading(self, key: Key) -> Iterator[None]:
+        """While the host loads: nothing of it is written down, and the VAE is the key's."""
+        vae = sd_vae.VaeResolution(key.vae.file if key.vae is not None else None, "for the pass")
+        with (
+            sd_models.SkipWritingToConfig(),
+            hooks.replaced(sd_models, checkpoints_loaded=OrderedDict()),  # where a setting keeps all that is loaded
+            hooks.replaced(sd_vae, resolve_vae=lambda _: vae),
+        ):
+            yield
+
+    def _read_unet(self, key: Key, rest: Kept) -> Kept | None:
+        try:
+            return _read_unet(self.cache, key.checkpoint, rest.notes.unet, None)
+        except NoRoomError:
+            return None
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
@@ -176,25 +296,68 @@ class InPlace:
         yield
         self._noted |= {name for name, value in _notes(self._model).items() if before.get(name) is not value}
 
-    def _taken(self, *, under: str = "") -> _Set:
+    def _taken(self) -> _Set:
         """What is in place."""
-        vae_notes = {name: getattr(sd_vae, name) for name in _VAE_NOTES}
-        tensors = weights.take(self._model, under=under)
-        return _Set(tensors, _notes(self._model), vae_notes, shared.opts.data.get(_HASH_OPTION))
+        parts = weights.split(weights.take(self._model), _COMPONENTS)
+        found = parts.pop("unet")
+        later = {name: tensor for name, tensor in found.items() if tensor.is_meta}
+        if later:  # what the file does not name of the UNet is there
+            parts["other"] = {**parts["other"], **{name: found[name] for name in found.keys() - later.keys()}}
+        vae = _vae_notes()
+        if vae["base_vae"] is not None:
+            parts[_BASE_VAE] = vae["base_vae"]
+        notes = _Notes(_notes(self._model), vae, shared.opts.data.get(_HASH_OPTION), later)
+        return _Set(Kept(parts, notes), None if later else found)
 
-    def _enter(self, key: Key) -> None:
-        entered, model = self._sets.get(key), self._model
-        if entered is None:  # never left
-            return
+    def _enter(self, key: Key, entered: _Set) -> None:
+        model, notes = self._model, entered.rest.notes
+        tensors = {
+            name: tensor
+            for part, own in entered.rest.parts.items()
+            if part != _BASE_VAE
+            for name, tensor in own.items()
+        }
+        ready = self._exchanged_on_device(key) if entered.unet is not None else {}
         self._current = None
-        weights.point(model, entered.tensors, devices.device)
-        for name in self._noted & entered.notes.keys():
-            setattr(model, name, entered.notes[name])
-        for name, value in entered.vae_notes.items():
+        weights.point(model, {**notes.unet, **tensors, **(entered.unet or {}), **ready}, devices.device)
+        for name in self._noted & notes.model.keys():
+            setattr(model, name, notes.model[name])
+        for name, value in notes.vae.items():
             setattr(sd_vae, name, value)
-        shared.opts.data[_HASH_OPTION] = entered.sha256
+        shared.opts.data[_HASH_OPTION] = notes.sha256
         model.first_stage_model.to(devices.dtype_vae)  # which the host changes when a decoded picture has no numbers
-        self._current = key
+        self._current, self._entered = key, entered
+        self.cache.ram.lease(key, key.checkpoint)
+
+    def _exchanged_on_device(self, key: Key) -> Weights:
+        """On a GPU, the UNet if a copy is there; the one that leaves stays there if the budget has room for it."""
+        vram, left = self.cache.vram, self._current
+        entered = self._entered or self._home
+        if devices.device.type == "cpu":
+            return {}
+        if left is not None and left.checkpoint != key.checkpoint and entered is not None and entered.unet is not None:
+            vram.keep(left.checkpoint, {"unet": weights.held(self._model, under=UNET)})
+        ready = vram.get(key.checkpoint)
+        vram.discard(key.checkpoint)  # in place it is the host's model, which counts as that
+        return ready.tensors if ready is not None else {}
+
+
+def _read_unet(cache: CheckpointCache, key: Version, wanted: Weights, unwanted: threading.Event | None) -> Kept:
+    """Into RAM. Raises NoRoomError, and what ``files.unet`` raises."""
+    nbytes = weights.nbytes(wanted)
+    if not cache.ram.reserve(key, nbytes):
+        raise NoRoomError
+    try:
+        read = files.unet(key, wanted, cache.note_read, unwanted)
+    except BaseException:
+        cache.ram.discard(key)
+        raise
+    return cache.ram.keep(key, {"unet": read})
+
+
+def file_of(key: Any) -> str:
+    """The checkpoint's file that something is kept of."""
+    return key.checkpoint.file if isinstance(key, Key) else key.file
 
 
 def suits(model: Any) -> bool:
@@ -204,9 +367,14 @@ def suits(model: Any) -> bool:
         and getattr(model, "sd_checkpoint_info", None) is not None
         and not hasattr(model, "forge_objects")
         and not model.lowvram
+        and not model.is_sd3  # which loads its text encoders from files of their own
         and not devices.fp8
         and sd_unet.current_unet is None
     )
+
+
+def _vae_notes() -> dict[str, Any]:
+    return {name: getattr(sd_vae, name) for name in _VAE_NOTES}
 
 
 def _notes(model: Any) -> dict[str, Any]:
@@ -214,8 +382,8 @@ def _notes(model: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(model).items() if not name.startswith("_")}
 
 
-def _version(info: Any) -> tuple[str, float]:
-    return info.filename, Path(info.filename).stat().st_mtime
+def _shape(tensors: Weights, info: Any) -> _Shape:
+    return _Shape(sd_models_config.find_checkpoint_config(tensors, info), _SDXL_NOT_SSD in tensors)
 
 
 def _same_module(shape: _Shape, model: Any) -> bool:

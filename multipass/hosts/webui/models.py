@@ -8,33 +8,95 @@ from typing import Any
 
 from modules import errors, sd_models, sd_vae, shared
 
-from multipass.hosts.webui import compat, hooks
+from multipass.cache.store import CheckpointCache
+from multipass.hosts.webui import compat, hooks, settings
 from multipass.hosts.webui.inplace import InPlace
 from multipass.hosts.webui.vaes import Vae
 
+cache = CheckpointCache(settings.ram_budget, settings.vram_budget)
+_live = InPlace(cache)
+
+
+class _Serving:
+    """The host's own changes of checkpoint, while somebody needs them to go through here: the host would load into
+    whatever tensors are in place, and they may be another checkpoint's."""
+
+    def __init__(self) -> None:
+        self._holders = 0
+        self._replaced = ExitStack()
+        self._reload = self._reload_vae = None
+
+    def begin(self) -> None:
+        self._holders += 1
+        if self._holders == 1:
+            self._reload, self._reload_vae = sd_models.reload_model_weights, sd_vae.reload_vae_weights
+            self._replaced.enter_context(hooks.replaced(sd_models, reload_model_weights=self._served))
+            self._replaced.enter_context(hooks.replaced(sd_vae, reload_vae_weights=self._served_vae))
+
+    def end(self) -> None:
+        self._holders -= 1
+        if not self._holders:
+            self._replaced.close()
+
+    def by_the_host(self, info: Any) -> bool:
+        """Load with its own function; returns whether anything was loaded."""
+        _live.home()
+        with ExitStack() as stack:
+            if self._holders:
+                stack.enter_context(hooks.replaced(sd_models, reload_model_weights=self._reload))
+            return compat.load(info)
+
+    def _served(self, sd_model: Any = None, info: Any = None, forced_reload: bool = False) -> Any:
+        """``sd_models.reload_model_weights``"""
+        assert self._reload is not None
+        wanted = info or sd_models.select_checkpoint()
+        if not forced_reload and not compat.precision_changed():
+            if _live.holds(wanted):
+                return shared.sd_model  # a VAE of the pass's own stays
+            if _live.put(wanted):
+                if not sd_models.SkipWritingToConfig.skip:
+                    shared.opts.data["sd_model_checkpoint"] = wanted.title
+                return shared.sd_model
+        _live.home()
+        return self._reload(sd_model, info, forced_reload)
+
+    def _served_vae(self, *args: Any, **kwargs: Any) -> Any:
+        """``sd_vae.reload_vae_weights``"""
+        assert self._reload_vae is not None
+        with _live.written_to():
+            return self._reload_vae(*args, **kwargs)
+
+
+_serving = _Serving()
+
+
+def manage() -> None:
+    """Begin or end to keep checkpoints in the cache without a plan too, as the setting is."""
+    wanted = settings.manages() and not compat.IS_FORGE_FAMILY
+    if wanted == _live.managed:
+        return
+    _live.managed = wanted
+    if wanted:
+        _serving.begin()
+    else:
+        _serving.end()
+        _live.home()
+
 
 class Models:
-    """The models of one request, from before the host has loaded its first until the host is as it was.
-
-    Between ``serve`` and ``end`` the host's own changes of checkpoint go through this too: it would load into whatever
-    tensors are in place, and they may be another checkpoint's.
-    """
+    """The models of one request, from before the host has loaded its first until the host is as it was."""
 
     def __init__(self, p: Any) -> None:
         self._p = p
         self._before, self._chosen_before = compat.loaded(), compat.chosen()
+        self._serving = False
         self._noted = {name: shared.opts.data.get(name, hooks.ABSENT) for name in ("sd_checkpoint_hash",)}
-        self._in_place = InPlace()
-        self._serving = ExitStack()
-        self._reload = self._reload_vae = None
 
     def serve(self) -> None:
-        """From now on the host loads through this."""
-        if compat.LOADS_BY_PARAMETERS:
-            return
-        self._reload, self._reload_vae = sd_models.reload_model_weights, sd_vae.reload_vae_weights
-        self._serving.enter_context(hooks.replaced(sd_models, reload_model_weights=self._served))
-        self._serving.enter_context(hooks.replaced(sd_vae, reload_vae_weights=self._served_vae))
+        """From now on the host loads through the cache."""
+        if not compat.LOADS_BY_PARAMETERS:
+            _serving.begin()
+            self._serving = True
 
     def put(self, info: Any, vae: Vae | None = None) -> bool:
         """Put a checkpoint in place.
@@ -47,18 +109,26 @@ class Models:
         """
         if self.put_in_place(info, vae):
             return True
-        loaded = self._put_by_the_host(info)
+        loaded = _serving.by_the_host(info)
+        if loaded:
+            compat.prepare_loaded(self._p)
         if vae is not None and not self.put_in_place(info, vae):
             raise RuntimeError(f"the webui cannot give {info.title} another VAE in the middle of a picture")
         return not loaded
 
-    def put_in_place(self, info: Any, vae: Vae | None = None) -> bool:
-        """The same if that takes no other module than the live one; else ``False``, and nothing has changed."""
-        before = self._in_place.current
-        done = self._in_place.put(info, vae)
-        if done and self._in_place.current != before:
+    def put_in_place(self, info: Any, vae: Vae | None = None, *, unet: bool = True) -> bool:
+        """The same if that takes no other module than the live one, and no more memory than there is; else ``False``,
+        and nothing has changed. ``unet``: as ``InPlace.put`` has it."""
+        before = _live.current
+        done = _live.put(info, vae, unet=unet)
+        if done and _live.current != before:
             compat.prepare_loaded(self._p)
         return done
+
+    def read_ahead(self, info: Any, vae: Vae | None = None) -> None:
+        """Begin to read what ``put`` will need next."""
+        if settings.reads_ahead():
+            _live.read_ahead(info, vae)
 
     def end(self) -> None:
         """The host's own tensors, functions and checkpoint are back.
@@ -66,9 +136,12 @@ class Models:
         A failure here must not hide what came before it: it is reported, and the host loads by its options again when
         the next picture begins. So does a Forge that had no model before.
         """
-        self._serving.close()
+        if self._serving:
+            _serving.end()
+        cache.stop_reading_ahead()
         try:
-            self._in_place.home()
+            if not (_live.managed and self._before is not None and _live.put(self._before)):
+                _live.home()
             compat.choose(self._chosen_before)
             if self._before is not None:
                 compat.load(self._before)
@@ -79,33 +152,3 @@ class Models:
             errors.report("Multipass could not put the model back and has it loaded anew", exc_info=True)
             with contextlib.suppress(Exception):
                 compat.load_anew(self._before)
-
-    def _put_by_the_host(self, info: Any) -> bool:
-        """By its own function, which may be held; returns whether it loaded anything."""
-        self._in_place.home()
-        with ExitStack() as stack:
-            if self._reload is not None:
-                stack.enter_context(hooks.replaced(sd_models, reload_model_weights=self._reload))
-            loaded = compat.load(info)
-        if loaded:
-            compat.prepare_loaded(self._p)
-        return loaded
-
-    # --- in the place of the host's own ------------------------------------------------------------------------------
-
-    def _served(self, sd_model: Any = None, info: Any = None, forced_reload: bool = False) -> Any:
-        """``sd_models.reload_model_weights``"""
-        assert self._reload is not None
-        if forced_reload or compat.precision_changed():
-            self._in_place.home()
-            return self._reload(sd_model, info, forced_reload)
-        wanted, current = info or sd_models.select_checkpoint(), self._in_place.current
-        if current is None or current.filename != wanted.filename:  # a VAE of the pass's own stays
-            self.put(wanted)
-        return shared.sd_model
-
-    def _served_vae(self, *args: Any, **kwargs: Any) -> Any:
-        """``sd_vae.reload_vae_weights``"""
-        assert self._reload_vae is not None
-        with self._in_place.written_to():
-            return self._reload_vae(*args, **kwargs)

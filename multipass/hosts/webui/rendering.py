@@ -117,6 +117,7 @@ class Rendering:
         p.__class__ = _planned(self._class)
         setattr(p, _ATTRIBUTE, self)
         _attached.append(self)
+        self._models.serve()
 
     def begin(self) -> None:
         """From ``process``: the first pass's model is in place and the request's texts have their styles."""
@@ -125,7 +126,6 @@ class Rendering:
             self._checkpoints.setdefault(index, compat.loaded())
         # again: the request's may be another than was foretold, if an extension chose it
         checkpoints.check_together(self.plan, self._checkpoints)
-        self._models.serve()
         self._put(self._first)
         self._write_infotext()
         if getattr(p, "enable_hr", False):
@@ -165,7 +165,7 @@ class Rendering:
                         break
                     index = part.pass_index
                     shared.state.textinfo = f"Multipass: {self.plan.label(index)}, reading and encoding"
-                    if self._models.put_in_place(self._checkpoints[index], self._vaes[index]):
+                    if self._models.put_in_place(self._checkpoints[index], self._vaes[index], unet=False):
                         self._encoded[index] = self._encode(index)
                 self._put(self._first)
                 self._networks.activate(p.extra_network_data)
@@ -189,6 +189,7 @@ class Rendering:
             if run.current.pass_index != self._first:  # a sigma that turned out to be reached at once
                 self._enter(run.current)
                 kwargs["conditioning"], kwargs["unconditional_conditioning"] = self.p.get_conds()
+            self._read_ahead(run.current)
             ask = functools.partial(self._before_evaluation, run)
             with hooks.before_each_evaluation(self.p, ask), self._guidance.installed():
                 samples = original(*args, **kwargs)
@@ -275,6 +276,14 @@ class Rendering:
         p.c, p.uc = encoded.c, encoded.uc
         compat.tell_controlnet(p)
         p.cfg_scale = self._scale_of(index)
+        self._read_ahead(part)
+
+    def _read_ahead(self, part: Segment) -> None:
+        """The checkpoint of the pass after this one; after the last, of the first, for the next picture."""
+        later = self.parts[self.parts.index(part) + 1 :]
+        if later or getattr(self.p, "iteration", 0) + 1 < self.p.n_iter:
+            index = later[0].pass_index if later else self._first
+            self._models.read_ahead(self._checkpoints[index], self._vaes[index])
 
     def _put(self, index: int) -> None:
         if not self._models.put(self._checkpoints[index], self._vaes[index]):

@@ -1,0 +1,80 @@
+"""Settings > Multipass: what is kept in memory, and what the budgets come to in bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import psutil
+import torch
+from modules import shared
+
+GB = 1 << 30
+_RESERVE = 2 * GB, 0.1  # of RAM stays free: this, or this part of all there is, whichever is more
+_VRAM_PART = 0.25  # of a card is left to what is computed on it
+
+_RAM, _VRAM, _AHEAD, _MANAGE = (
+    f"multipass_{name}" for name in ("ram_budget_gb", "vram_budget_gb", "read_ahead", "manage_checkpoints")
+)
+
+
+def register() -> None:
+    """From ``on_ui_settings``."""
+    section = ("multipass", "Multipass")
+
+    def add(name: str, default: Any, label: str, info: str, *component: Any) -> None:
+        shared.opts.add_option(name, shared.OptionInfo(default, label, *component, section=section).info(info))
+
+    number = gr.Number, {"minimum": 0}
+    auto = f"0 = what is free: {ram_budget(0) / GB:.1f} GB when the webui started"
+    add(_RAM, 0, "RAM for checkpoints, in GB", f"{auto}; the loaded one counts", *number)
+    auto = f"0 = what is free: {vram_budget(0) / GB:.1f} GB when the webui started"
+    add(_VRAM, 0, "VRAM for checkpoints, in GB", f"{auto}; the loaded one counts", *number)
+    add(_AHEAD, True, "Read the next pass's checkpoint while this one samples", "")
+    add(
+        _MANAGE,
+        False,
+        "Keep checkpoints in the cache without a plan too",
+        "every change of checkpoint gains; AUTOMATIC1111",
+    )
+
+
+def ram_budget(held: int) -> int:
+    """Bytes that checkpoints may take in RAM, where they take ``held`` now."""
+    chosen = _chosen(_RAM)
+    if chosen:
+        return chosen
+    memory = psutil.virtual_memory()
+    reserve = max(_RESERVE[0], int(memory.total * _RESERVE[1]))
+    return held + max(memory.available - reserve, 0)
+
+
+def vram_budget(held: int) -> int:
+    """Bytes that checkpoints may take on the GPU, where they take ``held`` now; 0 without one."""
+    if not torch.cuda.is_available():
+        return 0
+    chosen = _chosen(_VRAM)
+    if chosen:
+        return chosen
+    free, total = torch.cuda.mem_get_info()
+    unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # torch's own, and free to it
+    return held + max(free + unused - int(total * _VRAM_PART), 0)
+
+
+def reads_ahead() -> bool:
+    """Whether the next pass's checkpoint is read while this one samples."""
+    return bool(shared.opts.data.get(_AHEAD, True))
+
+
+def manages() -> bool:
+    """Whether checkpoints are kept without a plan too."""
+    return bool(shared.opts.data.get(_MANAGE, False))
+
+
+def on_managing(act: Any) -> None:
+    """Call ``act()`` when that setting changes."""
+    shared.opts.onchange(_MANAGE, act, call=False)
+
+
+def _chosen(name: str) -> int:
+    return int(float(shared.opts.data.get(name) or 0) * GB)
