@@ -31,6 +31,7 @@ KNOWN_OPTIONS = {
     "token_merging_ratio": 0,
     "pad_cond_uncond": False,
     "eta_noise_seed_delta": 0,
+    "s_min_uncond": 0,
     "s_min_uncond_all": False,
     "emphasis": "Original",
 }

@@ -81,10 +81,11 @@ BESIDES: dict[str, dict[str, Any]] = {
     "variations": {"subseed": 3, "subseed_strength": 0.4, "n_iter": 2, "batch_size": 2},
     "seed of another size": {"seed_resize_from_w": 64, "seed_resize_from_h": 64},
     "styles": {"styles": ["starry"]},
-    "negative guidance minimum sigma": {"s_min_uncond": 15},
+    # reForge reads the option, the others the field
+    "negative guidance minimum sigma": {"s_min_uncond": 15, "override_settings": {"s_min_uncond": 15}},
     "negative guidance minimum sigma, all steps": {
         "s_min_uncond": 3,
-        "override_settings": {"s_min_uncond_all": True},
+        "override_settings": {"s_min_uncond_all": True, "s_min_uncond": 3},
     },
     "padded texts": {"prompt": WORDS, "override_settings": {"pad_cond_uncond": True}},
     "token merging": {"override_settings": {"token_merging_ratio": 0.5}},

@@ -192,11 +192,18 @@ def _scheduled_in_forge() -> Iterator[None]:
 
 def prepare_loaded(p: Any) -> None:
     """What the request asked of the model and a fresh load lost: tiling, token merging, the noise schedule option."""
-    if not IS_FORGE_FAMILY:
+    if not IS_FORGE_FAMILY:  # whose own Refiner leaves a fresh load as it is
         _model_hijack().apply_circular(p.tiling)
         sd_models.apply_token_merging(p.sd_model, p.get_token_merging_ratio())
-    if hasattr(sd_models, "apply_alpha_schedule_override"):
         sd_models.apply_alpha_schedule_override(p.sd_model, p)
+
+
+def restore_schedule(model: Any) -> None:
+    """reForge rescales the noise schedule of the model that a picture begins with, and puts back that of the model that
+    it ends with. This does so for the one that it began with."""
+    if model is not shared.sd_model and hasattr(model, "forge_objects") and hasattr(model, "sigmas_original"):
+        model.forge_objects.unet.model.model_sampling.set_sigmas(model.sigmas_original)
+        model.alphas_cumprod = model.alphas_cumprod_original
 
 
 def note_encoding(p: Any) -> None:

@@ -183,7 +183,7 @@ class Rendering:
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         """In place of ``p.sample``: the same, with the plan held over it."""
         original = self._sample_before or functools.partial(self._class.sample, self.p)
-        self._sampling = True
+        self._sampling, began_with = True, shared.sd_model
         try:
             run = self._lay_out()
             if run.current.pass_index != self._first:  # a sigma that turned out to be reached at once
@@ -202,6 +202,7 @@ class Rendering:
             raise
         finally:
             self._sampling = False
+            compat.restore_schedule(began_with)
         self.p.cfg_scale = self._cfg_scale  # the picture's text tells the request's
         self._networks.note_hashes()  # after those of the hires pass
         self._write_infotext()
