@@ -35,4 +35,4 @@ class Multipass(scripts.Script):
 
 script_callbacks.on_app_started(api.register)
 script_callbacks.on_ui_settings(settings.register)
-script_callbacks.on_app_started(lambda *_: models.manage())
+script_callbacks.on_app_started(models.register)

@@ -129,7 +129,7 @@ def _slots(module: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
 
 
 def _in_ram(tensor: Tensor) -> Tensor:
-    return tensor if tensor.device.type == "cpu" else _like(tensor, tensor.detach().cpu())
+    return tensor if tensor.device.type in ("cpu", "meta") else _like(tensor, tensor.detach().cpu())
 
 
 def _on(tensor: Tensor, device: torch.device) -> Tensor:

@@ -64,3 +64,8 @@ def hires(webui: Webui) -> dict[str, Any]:
 def runs(answer: Answer) -> list[tuple[str, int]]:
     """Which checkpoint answered how many evaluations, in order."""
     return [(name, len(list(group))) for name, group in groupby(answer.evaluations)]
+
+
+def clear_cache(webui: Webui) -> None:
+    """So that every checkpoint is read again."""
+    webui.post("/multipass/v1/cache/clear", {}).raise_for_status()

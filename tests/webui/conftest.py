@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.webui import checkpoints, table
-from tests.webui.host import ROOT, Install, Webui, find_install, running
+from tests.webui.asking import REQUEST
+from tests.webui.host import ROOT, Install, Webui, changes, find_install, running
 
 PROBE = Path(__file__).parent / "probe"
 EXTENSIONS = {"multipass": ROOT, "probe": PROBE}
@@ -34,6 +35,10 @@ KNOWN_OPTIONS = {
     "s_min_uncond": 0,
     "s_min_uncond_all": False,
     "emphasis": "Original",
+    "multipass_ram_budget_gb": 0.0,
+    "multipass_vram_budget_gb": 0.0,
+    "multipass_read_ahead": True,
+    "multipass_manage_checkpoints": False,
 }
 STYLES = """name,prompt,negative_prompt
 starry,"{prompt}, a star",an owl
@@ -88,6 +93,21 @@ def plain_webui(
     with running(install, data, folder, config, {"probe": PROBE}) as host:
         settle(host)
         yield host
+
+
+@pytest.fixture
+def unchanged(webui: Webui) -> Iterator[Callable[[], None]]:
+    """Asserts that the host is as before (C15): when called, before another request could repair it, and in the end."""
+    webui.generate(**REQUEST)
+    before = webui.circumstances()
+
+    def check() -> None:
+        after = webui.circumstances()
+        assert after["checkpoint"] == before["checkpoint"] == "soft"
+        assert changes(before, after) == {}
+
+    yield check
+    check()
 
 
 @pytest.fixture(scope="session")

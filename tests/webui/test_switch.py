@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.webui.asking import REQUEST, a_then_b, alone, plan, refined, runs
+from tests.webui.asking import REQUEST, a_then_b, alone, clear_cache, plan, refined, runs
 from tests.webui.host import Webui, changes
 
 
@@ -24,9 +24,11 @@ def test_c19_each_checkpoint_is_read_once_for_a_batch_and_no_text_is_encoded_in_
     three = {"checkpoint": "noise1", "switch_at": 0.8, "prompt": "an owl"}
     plan_of_three = plan({}, {"checkpoint": "ink", "switch_at": 0.4}, three)
     webui.generate(**REQUEST)  # soft is in place
+    clear_cache(webui)
     answer = webui.generate_unchanged(plan=plan_of_three, n_iter=3, **REQUEST)
     assert runs(answer) == [("soft", 4), ("ink", 4), ("noise1", 2)] * 3
     assert answer.loads == ("ink", "noise1")
+    assert webui.generate(plan=plan_of_three, **REQUEST).loads == (), "and not again for the next request"
     assert set(answer.encodings) <= {0, 10, 20}, "before the first evaluation of a picture"
     assert answer.modules == 1
 

@@ -1,6 +1,6 @@
 """Checkpoints of the live module's architecture, switched in place: the module stays, its tensors are exchanged.
 
-What a checkpoint's tensors are to the host (names, precision, an external VAE, the noise schedule) is its own knowledge:
+What its tensors are to the host (names, precision, an external VAE, the noise schedule) is the host's own knowledge:
 it loads each for the first time itself, into tensors that are nobody else's, and what it notes about them on the model
 and in its modules is kept beside them. Only the UNet's numbers, most of the file, are read by us, when they are needed:
 the host sees them without numbers. AUTOMATIC1111's module only: the Forge family keeps its weights elsewhere.
@@ -87,11 +87,12 @@ class InPlace:
     Attributes:
         managed: the host loads nothing into the module by itself. Else what it has loaded is its own and stays as it
             is, out of the cache, until ``home``.
+        had_no_room: why the last ``put`` did nothing, if it did nothing.
     """
 
     def __init__(self, cache: CheckpointCache) -> None:
         self.cache = cache
-        self.managed = False
+        self.managed = self.had_no_room = False
         self._model: Any = None
         self._home_key: Key | None = None
         self._home: _Set | None = None
@@ -127,6 +128,7 @@ class InPlace:
         Raises:
             what the host raises while it reads; then what was in place before is in place again.
         """
+        self.had_no_room = False
         model = shared.sd_model
         if not suits(model):
             return False
@@ -250,6 +252,7 @@ class InPlace:
         model, ram = self._model, self.cache.ram
         held = weights.split(weights.held(model), _COMPONENTS)
         if not ram.reserve(key, sum(weights.nbytes(part) for component, part in held.items() if component != "unet")):
+            self.had_no_room = True
             return None, None
         try:
             outlined, advanced = files.outline(info) is not None, self.cache.note_read
@@ -287,6 +290,7 @@ class InPlace:
         try:
             return _read_unet(self.cache, key.checkpoint, rest.notes.unet, None)
         except NoRoomError:
+            self.had_no_room = True
             return None
 
     @contextmanager

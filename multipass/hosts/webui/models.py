@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from modules import errors, sd_models, sd_vae, shared
+from modules.call_queue import wrap_queued_call
 
 from multipass.cache.store import CheckpointCache
 from multipass.hosts.webui import compat, hooks, settings
@@ -70,6 +71,12 @@ class _Serving:
 _serving = _Serving()
 
 
+def register(*_: Any) -> None:
+    """From ``on_app_started``: follow the setting."""
+    settings.on_managing(wrap_queued_call(manage))
+    manage()
+
+
 def manage() -> None:
     """Begin or end to keep checkpoints in the cache without a plan too, as the setting is."""
     wanted = settings.manages() and not compat.IS_FORGE_FAMILY
@@ -109,6 +116,9 @@ class Models:
         """
         if self.put_in_place(info, vae):
             return True
+        if _live.had_no_room:
+            budget = f"{cache.ram.budget / settings.GB:.1f} GB of RAM for checkpoints (Settings > Multipass)"
+            self._p.comment(f"Multipass: {budget} do not hold {info.name_for_extra} too, so it is read at every switch")
         loaded = _serving.by_the_host(info)
         if loaded:
             compat.prepare_loaded(self._p)

@@ -27,9 +27,9 @@ def register() -> None:
 
     number = gr.Number, {"minimum": 0}
     auto = f"0 = what is free: {ram_budget(0) / GB:.1f} GB when the webui started"
-    add(_RAM, 0, "RAM for checkpoints, in GB", f"{auto}; the loaded one counts", *number)
+    add(_RAM, 0.0, "RAM for checkpoints, in GB", f"{auto}; the loaded one counts", *number)
     auto = f"0 = what is free: {vram_budget(0) / GB:.1f} GB when the webui started"
-    add(_VRAM, 0, "VRAM for checkpoints, in GB", f"{auto}; the loaded one counts", *number)
+    add(_VRAM, 0.0, "VRAM for checkpoints, in GB", f"{auto}; the loaded one counts", *number)
     add(_AHEAD, True, "Read the next pass's checkpoint while this one samples", "")
     add(
         _MANAGE,

@@ -1,8 +1,10 @@
 """A test extension, loaded by the host beside ours: it tells what the host did, and makes it fail on demand."""
 
+import builtins
 import contextlib
 import copy
 import functools
+import gc
 import hashlib
 import inspect
 import os
@@ -12,6 +14,7 @@ import types
 from pathlib import Path
 
 import gradio as gr
+import psutil
 import torch
 from modules import (
     processing,
@@ -30,10 +33,12 @@ LOADS = []  # every checkpoint file read
 ENCODINGS = []  # how many evaluations had been made at each encoding of texts
 MODULES = []  # the module in place at each evaluation
 COPIES = []  # the digest of the copy of the request that was rendered, as an entry
+COMMENTS = []  # what the last request told the person
 PATCHED = []  # the checkpoint in place at each call of the patched UNet
 ARGS = []  # what the host last handed to this script
 SCRIPT_ARGS = []  # and to all scripts together
 FAULT = {}  # {"kind": what to do, "at": where}
+UNET = "model.diffusion_model."
 GO = threading.Event()  # ends a "wait"
 
 
@@ -104,6 +109,21 @@ def reading(original):
     return read
 
 
+def reading_parts(reader):
+    """Around Multipass's own reader, which reads the UNet by itself: that is a load."""
+    original = reader.read
+
+    def read(path, names=None, **more):
+        name, parts = Path(path).stem, names is None or any(name.startswith(UNET) for name in names)
+        if parts:
+            LOADS.append(name)
+        if (FAULT.get("kind"), FAULT.get("at")) in {("load", name), ("load unet" if parts else None, name)}:
+            raise reader.ReadError("injected: cannot read")
+        return original(path, names, **more)
+
+    reader.read = read
+
+
 def encoding(original):
     def encode(*args, **kwargs):
         ENCODINGS.append(len(EVALUATIONS))
@@ -136,15 +156,18 @@ def changed(noise):
     return noise * 1.1
 
 
-def break_once(path):
-    """Make a function fail at its next call."""
+def break_once(path, error=RuntimeError, times=1):
+    """Make a function fail at its next calls."""
     module, _, name = path.rpartition(".")
     owner = sys.modules[module]
     original = getattr(owner, name)
+    left = [times]
 
     def fail(*_, **__):
-        setattr(owner, name, original)
-        raise RuntimeError(f"injected into {name}")
+        left[0] -= 1
+        if not left[0]:
+            setattr(owner, name, original)
+        raise error(f"injected into {name}")
 
     setattr(owner, name, fail)
 
@@ -177,7 +200,7 @@ class Probe(scripts.Script):
     def before_process(self, p, *args):
         """As extensions do that add a setting; and what breaks in Multipass, breaks from here on."""
         if FAULT.get("kind") == "break":
-            break_once(FAULT["at"])
+            break_once(FAULT["at"], getattr(builtins, FAULT.get("error", "RuntimeError")), FAULT.get("times", 1))
         if FAULT.get("kind") == "settings":
             p.override_settings = {**p.override_settings, "samples_save": False}
         elif FAULT.get("kind") == "checkpoint":
@@ -189,6 +212,7 @@ class Probe(scripts.Script):
 
     def postprocess(self, p, processed, *args):
         unpatch(p)
+        COMMENTS[:] = list(p.comments)
 
     def postprocess_image(self, p, pp, *args):
         """As ADetailer does: another picture, by a copy of the request, in the middle of it."""
@@ -251,6 +275,7 @@ def add_routes(_, app):
             "modules": MODULES,
             "patched": PATCHED,
             "copies": COPIES,
+            "comments": COMMENTS,
             "args": ARGS,
             "script_args": SCRIPT_ARGS,
             **told,
@@ -259,6 +284,11 @@ def add_routes(_, app):
     @app.get("/probe/model")
     def tell_model():
         return model()
+
+    @app.get("/probe/memory")
+    def memory():
+        gc.collect()
+        return psutil.Process().memory_info().rss
 
     @app.get("/probe/functions")
     def tell_functions():
@@ -361,6 +391,8 @@ else:
 prompt_parser.get_learned_conditioning = encoding(prompt_parser.get_learned_conditioning)
 READER = "forge_loader" if hasattr(sd_models, "forge_model_reload") else "get_checkpoint_state_dict"
 setattr(sd_models, READER, reading(getattr(sd_models, READER)))
+if "multipass.cache.reader" in sys.modules:
+    reading_parts(sys.modules["multipass.cache.reader"])
 if hasattr(sd_models, "forge_model_reload"):
     teach_forge()
 elif "modules_forge" in sys.modules:
