@@ -7,7 +7,7 @@ gap until the end of the file. What is refused here, the safetensors library ref
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import msgspec
 
@@ -33,13 +33,18 @@ def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Every tensor of the file by name. Raises HeaderError."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - the hosts name files by text
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if length > min(LONGEST, size - 8):
-                raise HeaderError(f"a header of {length} bytes does not fit, the file has {size}")
-            return parse(file.read(length), size - 8 - length)
+            return of(file)[0]
     except OSError as error:
         raise HeaderError(error.strerror or str(error)) from None
+
+
+def of(file: BinaryIO) -> tuple[dict[str, Tensor], int]:
+    """Every tensor of an open file by name, and where in the file their bytes begin. Raises HeaderError, OSError."""
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(LONGEST, size - 8):
+        raise HeaderError(f"a header of {length} bytes does not fit, the file has {size}")
+    return parse(file.read(length), size - 8 - length), 8 + length
 
 
 def parse(header: bytes, rest: int) -> dict[str, Tensor]:
