@@ -221,6 +221,8 @@ def test_the_first_pass_has_its_own_texts_and_the_picture_tells_the_requests(web
 
 @pytest.mark.parametrize("sampler", ["Euler", "Heun", "DDIM", "DDIM CFG++"])
 def test_c10_a_pass_holds_its_cfg_from_its_first_evaluation_and_no_longer(webui: Webui, sampler: str) -> None:
+    if sampler not in webui.samplers:
+        pytest.skip(f"this host has no {sampler}")
     request = {**REQUEST, "sampler_name": sampler}
     first = 9 if sampler == "Heun" else 5
     multiplier = 1 / 12.5 if sampler == "DDIM CFG++" and not webui.install.is_forge_family else 1
