@@ -197,10 +197,12 @@ class CheckpointCache:
 
     def arrived(self, key: Hashable) -> Kept | None:
         """A unit that was read ahead, waited for if it is on its way; ``None`` if it is not, or did not get here."""
-        future, _ = self._ahead.pop(key, (None, None))
-        if future is None or future.cancel():
+        if key not in self._ahead:
             return None
-        return future.result() if future.exception() is None else None
+        future, _ = self._ahead[key]
+        there = not future.cancel() and future.exception() is None  # waits; who interrupts that can still stop it
+        del self._ahead[key]
+        return future.result() if there else None
 
     def stop_reading_ahead(self) -> None:
         """What is on its way is not wanted any more; back when nothing is written into RAM any more."""

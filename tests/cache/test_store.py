@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 import torch
@@ -235,3 +236,27 @@ def test_another_error_is_not_tried_again(cache: CheckpointCache) -> None:
     with pytest.raises(RuntimeError, match="size mismatch"):
         with_room(cache, act)
     assert tries == [1]
+
+
+def test_who_is_interrupted_while_waiting_can_still_stop_it(
+    cache: CheckpointCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: Future[Kept]) -> None:
+        raise KeyboardInterrupt
+
+    begun, stopped = threading.Event(), threading.Event()
+
+    def read(unwanted: threading.Event) -> Kept:
+        begun.set()
+        if unwanted.wait(10):
+            stopped.set()
+        raise InterruptedError
+
+    cache.read_ahead("a", read)
+    assert begun.wait(10)
+    with monkeypatch.context() as patch:
+        patch.setattr(Future, "exception", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cache.arrived("a")
+    cache.stop_reading_ahead()
+    assert stopped.is_set()
