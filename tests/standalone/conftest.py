@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from multipass.hosts.standalone.models import Checkpoints, Place
+from multipass.hosts.standalone.memory import Checkpoints
+from multipass.hosts.standalone.models import Place
 from tests import ldm_layout as layout
 
 

@@ -15,8 +15,8 @@ from multipass.hosts.standalone.checkpoints import CheckpointFolder
 from multipass.hosts.standalone.engine import make_ready, render
 from multipass.hosts.standalone.job import Job, prepare
 from multipass.hosts.standalone.layout import lay_out_plan
-from multipass.hosts.standalone.models import Checkpoints
-from multipass.manifest import Load, PassRecord, Source
+from multipass.hosts.standalone.memory import Checkpoints
+from multipass.manifest import PassRecord
 from multipass.plan import decode
 from multipass.schedule import Segment
 
@@ -65,12 +65,10 @@ class Drawn:
 
 def draw(raw: dict[str, Any], checkpoints: Path, store: Checkpoints, seed: int = 1) -> Drawn:
     made = job(raw, checkpoints)
-    passes = {
-        part.pass_index: make_ready(
-            made, part, store.get(made.checkpoints[part.pass_index])[0], Load(Source.RESIDENT, 0.0)
-        )
-        for part in made.parts
-    }
+    passes = {part.pass_index: make_ready(made, part, store) for part in made.parts}
     drawn = Drawn()
-    drawn.image = render(made, passes, seed, drawn, drawn.records.append)
+    try:
+        drawn.image = render(made, passes, store, seed, drawn, record=drawn.records.append)
+    finally:
+        store.expect_nothing()
     return drawn

@@ -14,7 +14,7 @@ from PIL import Image
 from multipass.hosts.standalone import demo
 from multipass.hosts.standalone.checkpoints import CheckpointFolder
 from multipass.hosts.standalone.cli import main
-from multipass.hosts.standalone.models import Checkpoints
+from multipass.hosts.standalone.memory import Checkpoints
 from multipass.manifest import MANIFEST_NAME, Status, read
 from tests.standalone.helpers import draw, plan
 

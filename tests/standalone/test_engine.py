@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from multipass.hosts.standalone.models import Checkpoints
+from multipass.hosts.standalone.memory import Checkpoints
+from multipass.hosts.standalone.models import Component
 from multipass.hosts.standalone.schedules import SAMPLERS
 from tests.standalone.helpers import STEPS, draw, plan
 
@@ -104,9 +105,10 @@ def test_the_picture_is_decoded_by_the_last_pass_s_vae(checkpoints: Path, store:
     from multipass.hosts.standalone.checkpoints import CheckpointFolder
 
     folder = CheckpointFolder(checkpoints)
-    a, b = (store.get(folder.find(name, ""))[0] for name in "ab")
-    assert not torch.equal(a.decode(latent), b.decode(latent))
-    seen = (b.decode(both.latents[-1])[0].permute(1, 2, 0) * 255).to(torch.uint8).numpy()
+    a, b = (store.get(folder.find(name, "")) for name in "ab")
+    with store.using(a, Component.VAE), store.using(b, Component.VAE):
+        assert not torch.equal(a.decode(latent), b.decode(latent))
+        seen = (b.decode(both.latents[-1])[0].permute(1, 2, 0) * 255).to(torch.uint8).numpy()
     assert (both.pixels == seen).all()
 
 

@@ -11,7 +11,8 @@ from transformers import CLIPTokenizer
 
 from multipass.hosts.standalone.checkpoints import CheckpointFolder
 from multipass.hosts.standalone.emphasis import parts, unsupported
-from multipass.hosts.standalone.models import Checkpoints
+from multipass.hosts.standalone.memory import Checkpoints
+from multipass.hosts.standalone.models import Component
 from multipass.hosts.standalone.text import CHUNK, chunks
 
 
@@ -97,16 +98,19 @@ def test_chunk_marks(tokenizer: CLIPTokenizer) -> None:
 
 
 def test_weights_reach_the_text_and_keep_its_mean(checkpoints: Path, store: Checkpoints) -> None:
-    checkpoint, _ = store.get(CheckpointFolder(checkpoints).find("a", ""))
-    plain = checkpoint.encode("a fox", 1, negative=False).context
-    strong = checkpoint.encode("a (fox:1.5)", 1, negative=False).context
+    checkpoint = store.get(CheckpointFolder(checkpoints).find("a", ""))
+    with store.using(checkpoint, Component.TEXT):
+        plain = checkpoint.encode("a fox", 1, negative=False).context
+        strong = checkpoint.encode("a (fox:1.5)", 1, negative=False).context
+        long = checkpoint.encode("a fox " * 40, 1, negative=False).context
     assert plain.shape == strong.shape
     assert not plain.equal(strong)
     assert strong.mean().item() == pytest.approx(plain.mean().item(), rel=1e-3)
-    assert checkpoint.encode("a fox " * 40, 1, negative=False).context.shape[1] > 77
+    assert long.shape[1] > 77
 
 
 def test_an_empty_negative_prompt_is_zeros_for_sdxl(checkpoints: Path, store: Checkpoints) -> None:
-    xl, _ = store.get(CheckpointFolder(checkpoints).find("xl", ""))
-    assert not xl.encode("", 1, negative=True).context.any()
-    assert xl.encode("", 1, negative=False).context.any()
+    xl = store.get(CheckpointFolder(checkpoints).find("xl", ""))
+    with store.using(xl, Component.TEXT):
+        assert not xl.encode("", 1, negative=True).context.any()
+        assert xl.encode("", 1, negative=False).context.any()

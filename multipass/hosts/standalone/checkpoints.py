@@ -35,15 +35,25 @@ class CheckpointFile:
     def __init__(self, path: Path, name: str) -> None:
         self.path = path
         self.name = name
+        self._hashed: tuple[int, ...] | None = None
 
     @cached_property
     def sha256(self) -> str:
         """Of the whole file, in hexadecimal digits."""
         digest = hashlib.sha256()
+        self._hashed = self._version()
         with self.path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
         return digest.hexdigest()
+
+    @property
+    def changed(self) -> bool:
+        """Whether another file is there than the one that was hashed, as its time, size and inode tell."""
+        try:
+            return self._hashed is not None and self._hashed != self._version()
+        except OSError:
+            return True
 
     @property
     def short_hash(self) -> str:
@@ -62,6 +72,10 @@ class CheckpointFile:
             return {name: tensor.shape for name, tensor in header.read(self.path).items()}
         except header.HeaderError as error:
             raise InputError(f"{self.path} is not a readable safetensors file: {error}") from None
+
+    def _version(self) -> tuple[int, ...]:
+        stat = self.path.stat()
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     @property
     def family(self) -> Family:

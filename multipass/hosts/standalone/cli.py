@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import json
+import math
 import os
 import re
 import secrets
@@ -63,7 +64,7 @@ def _render(arguments: argparse.Namespace) -> int:
     plan = _with_seed(_read_plan(arguments))
     job = prepare(lay_out_plan(plan), CheckpointFolder(arguments.checkpoints))
 
-    from multipass.hosts.standalone.models import Checkpoints
+    from multipass.hosts.standalone.memory import Checkpoints, at_most
     from multipass.hosts.standalone.progress import Bars
     from multipass.hosts.standalone.runs import Run
 
@@ -71,7 +72,8 @@ def _render(arguments: argparse.Namespace) -> int:
     assert plan.request.seed is not None
     run = Run(job, arguments.out)
     try:
-        files = run.render(Checkpoints(), [plan.request.seed + i for i in range(arguments.count)], Bars())
+        seeds = [plan.request.seed + i for i in range(arguments.count)]
+        files = run.render(Checkpoints(ram=at_most(arguments.ram)), seeds, Bars())
     finally:
         _say(run.manifest_path)
     for file in files:
@@ -118,7 +120,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         for path in demo.export(arguments.export):
             _say(path)
         return 0
-    done = demo.render(arguments.out)
+    done = demo.render(arguments.out, ram_gb=arguments.ram)
     _say(f"Pictures:  {done.pictures}")
     _say(f"Manifests: {done.manifests}")
     _say(f"Grid:      {done.grid}")
@@ -211,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--checkpoints", type=Path, required=True, metavar="DIR", help="the folder of .safetensors")
     render.add_argument("--out", type=Path, default=Path("multipass-out"), metavar="DIR", help="default: %(default)s")
     render.add_argument("--count", type=_positive, default=1, metavar="N", help="pictures, each with the next seed")
+    _add_ram(render)
     render.set_defaults(command=_render)
 
     validate = commands.add_parser(
@@ -232,8 +235,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="copy the bundled checkpoints where a webui finds them, render nothing",
     )
+    _add_ram(demo)
     demo.set_defaults(command=_demo)
     return parser
+
+
+def _add_ram(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ram",
+        type=_gigabytes,
+        default=0.0,
+        metavar="GB",
+        help="RAM in which checkpoints are kept; default: what is free, less a reserve",
+    )
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
@@ -256,6 +270,14 @@ def _positive(text: str) -> int:
     return number
 
 
+def _gigabytes(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError(text)
+    return number
+
+
+_gigabytes.__name__ = "number of gigabytes"
 _positive.__name__ = "whole number of at least 1"  # argparse tells it
 
 if __name__ == "__main__":

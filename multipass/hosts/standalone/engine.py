@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import msgspec
@@ -13,11 +14,12 @@ from torch import Tensor
 
 from multipass.hosts.standalone.job import Job
 from multipass.hosts.standalone.layout import PIXELS_PER_LATENT
-from multipass.hosts.standalone.models import Checkpoint
+from multipass.hosts.standalone.memory import Checkpoints
+from multipass.hosts.standalone.models import Checkpoint, Component
 from multipass.hosts.standalone.sampling import stepper
 from multipass.hosts.standalone.schedules import timestep_at
 from multipass.hosts.standalone.text import Encoded
-from multipass.manifest import Load, PassRecord
+from multipass.manifest import Load, PassRecord, Source
 from multipass.run import PlanRun
 from multipass.schedule import Segment
 
@@ -32,15 +34,11 @@ class Conditioning(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """A pass that only needs to be sampled: weights in place, texts encoded.
-
-    ``load`` is what it took to have the checkpoint there for the first picture.
-    """
+    """A pass that only needs its UNet in place to be sampled."""
 
     checkpoint: Checkpoint
     conditioning: Conditioning
     cfg_scale: float
-    load: Load
 
 
 class Watcher(Protocol):
@@ -51,34 +49,49 @@ class Watcher(Protocol):
     def step_done(self, index: int, latent: Tensor, /) -> None: ...
 
 
-def make_ready(job: Job, part: Segment, checkpoint: Checkpoint, load: Load) -> Ready:
-    """Encode a pass's texts with its own checkpoint's text encoder."""
+def make_ready(job: Job, part: Segment, checkpoints: Checkpoints) -> Ready:
+    """Encode a pass's texts with its own checkpoint's text encoder.
+
+    Raises:
+        InputError: where its file cannot be read, or any part of the checkpoint does not fit its config.
+    """
     index = part.pass_index
     texts = job.texts[index]
     clip_skip = job.setting(index).clip_skip or 1
-    return Ready(
-        checkpoint,
-        Conditioning(
+    checkpoint = checkpoints.get(job.checkpoints[index])
+    with checkpoints.using(checkpoint, Component.TEXT):
+        conditioning = Conditioning(
             checkpoint.encode(texts.prompt, clip_skip, negative=False),
             checkpoint.encode(texts.negative_prompt, clip_skip, negative=True),
-        ),
-        job.cfg_scale(index),
-        load,
-    )
+        )
+    return Ready(checkpoint, conditioning, job.cfg_scale(index))
 
 
 @torch.no_grad()
 def render(
-    job: Job, passes: Mapping[int, Ready], seed: int, watcher: Watcher, record: Callable[[PassRecord], None]
+    job: Job,
+    passes: Mapping[int, Ready],
+    checkpoints: Checkpoints,
+    seed: int,
+    watcher: Watcher,
+    *,
+    record: Callable[[PassRecord], None],
+    again: bool = False,
 ) -> Image.Image:
     """Sample one picture. The seed and the job decide every bit of it (on one machine's CPU).
+
+    While a pass is sampled, what the next one needs is read.
 
     Args:
         passes: by pass index, for every segment of the job.
         record: is called with every pass that is done, so that they are known if a later one fails.
+        again: whether another picture of the job will follow.
+
+    Raises:
+        InputError: where a checkpoint's file cannot be read.
     """
     sigmas = job.sampling.sigmas
-    device = passes[job.parts[0].pass_index].checkpoint.place.device
+    device = checkpoints.place.device
     # one CPU generator for the first latent and all later noise, as the webui's: same seed, same noise, on any device
     generator = torch.Generator("cpu").manual_seed(seed)
     shape = (1, LATENT_CHANNELS, job.height // PIXELS_PER_LATENT, job.width // PIXELS_PER_LATENT)
@@ -91,23 +104,47 @@ def render(
     step = stepper(job.sampling.sampler.method, sigmas, noise)
     run = PlanRun(job.parts, job.sampling.steps)
     here = run.current
-    started = time.perf_counter()
     watcher.pass_begins(here)
-    for index in range(len(sigmas) - 1):
-        switch = run.before_evaluation(index)
-        if switch is not None:
-            record(_record(job, here, passes, time.perf_counter() - started))
-            here, started = switch, time.perf_counter()
-            watcher.pass_begins(here)
-        denoised = _denoise(job, passes[here.pass_index], latent, sigmas[index])
-        latent = step(latent, denoised, index)
-        watcher.step_done(index, latent)
+    with ExitStack() as unet:
+        load = unet.enter_context(checkpoints.using(passes[here.pass_index].checkpoint, Component.UNET))
+        checkpoints.expect(*_next(job, passes, here, again=again))
+        started = time.perf_counter()
+        for index in range(len(sigmas) - 1):
+            switch = run.before_evaluation(index)
+            if switch is not None:
+                record(_record(job, here, load, time.perf_counter() - started))
+                watcher.pass_begins(switch)
+                before, after = (passes[part.pass_index].checkpoint for part in (here, switch))
+                load = Load(Source.RESIDENT, 0.0)
+                if after is not before:
+                    unet.close()  # first, so that the one that leaves makes room
+                    load = unet.enter_context(checkpoints.using(after, Component.UNET))
+                here, started = switch, time.perf_counter()
+                checkpoints.expect(*_next(job, passes, here, again=again))
+            denoised = _denoise(job, passes[here.pass_index], latent, sigmas[index])
+            latent = step(latent, denoised, index)
+            watcher.step_done(index, latent)
     if not latent.isfinite().all():
         raise FloatingPointError("the picture became not-a-number while sampling")
     latent = latent / (1 + sigmas[-1] ** 2) ** 0.5 if not job.sampling.sampler.scaled_noise else latent
-    picture = _to_image(passes[run.last.pass_index].checkpoint.decode(latent))
-    record(_record(job, here, passes, time.perf_counter() - started))
+    last = passes[run.last.pass_index].checkpoint
+    with checkpoints.using(last, Component.VAE):
+        picture = _to_image(last.decode(latent))
+    record(_record(job, here, load, time.perf_counter() - started))
     return picture
+
+
+def _next(
+    job: Job, passes: Mapping[int, Ready], part: Segment, *, again: bool
+) -> Iterator[tuple[Checkpoint, Component]]:
+    """What is needed once this pass is over."""
+    later = job.parts[job.parts.index(part) + 1 :]
+    if later:
+        yield passes[later[0].pass_index].checkpoint, Component.UNET
+        return
+    yield passes[part.pass_index].checkpoint, Component.VAE
+    if again:
+        yield passes[job.parts[0].pass_index].checkpoint, Component.UNET
 
 
 def _denoise(job: Job, ready: Ready, latent: Tensor, sigma: float) -> Tensor:
@@ -148,7 +185,7 @@ def _unet(job: Job, checkpoint: Checkpoint, scaled: Tensor, timestep: float, *te
     return answer.sample.float()
 
 
-def _record(job: Job, part: Segment, passes: Mapping[int, Ready], seconds: float) -> PassRecord:
+def _record(job: Job, part: Segment, load: Load, seconds: float) -> PassRecord:
     file = job.checkpoints[part.pass_index]
     kind = job.setting(part.pass_index).kind
     return PassRecord(
@@ -161,7 +198,7 @@ def _record(job: Job, part: Segment, passes: Mapping[int, Ready], seconds: float
         sigma_in=part.sigma_in,
         sigma_out=part.sigma_out,
         seconds=seconds,
-        load=passes[part.pass_index].load,
+        load=load,
         unet_evaluations=part.end_step - part.first_step,
     )
 

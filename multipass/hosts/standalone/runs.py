@@ -7,16 +7,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 from PIL import Image, PngImagePlugin
 
 from multipass.hosts.standalone.engine import Ready, make_ready, render
 from multipass.hosts.standalone.errors import InputError
 from multipass.hosts.standalone.infotext import PNG_KEY, infotext
 from multipass.hosts.standalone.job import Job
-from multipass.hosts.standalone.models import Checkpoints
+from multipass.hosts.standalone.memory import Checkpoints
 from multipass.hosts.standalone.progress import Progress
-from multipass.manifest import ImageRecord, Load, Manifest, PassRecord, Source, Status, write
+from multipass.manifest import ImageRecord, Manifest, PassRecord, Status, write
 
 
 class Run:
@@ -45,20 +44,21 @@ class Run:
             raise InputError(f"cannot write to {out}: {error.strerror or error}") from None
 
     def render(self, checkpoints: Checkpoints, seeds: Sequence[int], progress: Progress) -> list[Path]:
-        """Load, render a picture for every seed, and return the files. Whatever stops it is in the manifest."""
+        """Render a picture for every seed, and return the files. Whatever stops it is in the manifest."""
         seed: int | None = None
         try:
             passes = self._make_ready(checkpoints, progress)
             files: list[Path] = []
             for number, seed in enumerate(seeds):
+                again = number + 1 < len(seeds)
                 with progress.picture(self.job, number + 1, len(seeds)) as watcher:
-                    image = render(self.job, passes, seed, watcher, self._passes.append)
+                    image = render(
+                        self.job, passes, checkpoints, seed, watcher, record=self._passes.append, again=again
+                    )
                 files.append(self._save(image, number, seed))
                 self.images.append(ImageRecord(seed, tuple(self._passes), files[-1].name))
                 self._passes.clear()
                 self._write(Status.INTERRUPTED)
-                resident = Load(Source.RESIDENT, 0.0)
-                passes = {index: msgspec.structs.replace(ready, load=resident) for index, ready in passes.items()}
         except BaseException as error:
             if self._passes and seed is not None:
                 self.images.append(ImageRecord(seed, tuple(self._passes)))
@@ -67,19 +67,19 @@ class Run:
             else:
                 self._write(Status.FAILED, f"{type(error).__name__}: {error}")
             raise
+        finally:
+            checkpoints.expect_nothing()
         self._write(Status.DONE)
         return files
 
     def _make_ready(self, checkpoints: Checkpoints, progress: Progress) -> dict[int, Ready]:
-        """Load every checkpoint and encode every text before anything is sampled."""
+        """Encode every text before anything is sampled."""
         passes: dict[int, Ready] = {}
         parts = self.job.parts
         for number, part in enumerate(parts):
             file = self.job.checkpoints[part.pass_index]
             progress.loading(file.name, number + 1, len(parts))
-            checkpoint, seconds = checkpoints.get(file)
-            load = Load(Source.RESIDENT, 0.0) if seconds is None else Load(Source.DISK, seconds)
-            passes[part.pass_index] = make_ready(self.job, part, checkpoint, load)
+            passes[part.pass_index] = make_ready(self.job, part, checkpoints)
         progress.loaded()
         return passes
 

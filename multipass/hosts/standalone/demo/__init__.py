@@ -70,8 +70,11 @@ class Cell(msgspec.Struct, frozen=True):
     plan: Plan
 
 
-def render(out: Path, demo: Demo = DEMO, checkpoints: Path = CHECKPOINTS) -> Done:
+def render(out: Path, demo: Demo = DEMO, checkpoints: Path = CHECKPOINTS, *, ram_gb: float = 0) -> Done:
     """Render all cells, write the pictures, their manifests and the labelled grid under ``out``, and say where.
+
+    Args:
+        ram_gb: RAM in which checkpoints are kept; 0: what is free.
 
     Raises:
         InputError: where a bundled file is missing or ``out`` cannot be written.
@@ -81,12 +84,12 @@ def render(out: Path, demo: Demo = DEMO, checkpoints: Path = CHECKPOINTS) -> Don
 
     import torch
 
-    from multipass.hosts.standalone.models import Checkpoints
+    from multipass.hosts.standalone.memory import Checkpoints, at_most
     from multipass.hosts.standalone.runs import Run
 
     # these networks are so small that handing work to a second thread costs more than it saves
     torch.set_num_threads(1)
-    store = Checkpoints()
+    store = Checkpoints(ram=at_most(ram_gb))
     pictures = out / "pictures"
     try:
         pictures.mkdir(parents=True, exist_ok=True)
