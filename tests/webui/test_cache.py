@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.webui.asking import REQUEST, a_then_b, alone, clear_cache, plan, refined, runs
-from tests.webui.host import Webui, changes
+from tests.webui.host import Webui
 
 GB = 1 << 30
 THERE_AND_BACK = plan(
@@ -25,6 +25,7 @@ def in_place(webui: Webui) -> None:
     if webui.install.is_forge_family:
         pytest.skip("this host keeps its weights elsewhere")
     webui.generate(**REQUEST)
+    webui.set_options(multipass_read_ahead=True)  # so that config.json has what the host only writes with a setting
     clear_cache(webui)
 
 
@@ -129,15 +130,13 @@ def test_two_that_fit_stay_and_a_third_pushes_the_oldest_out(webui: Webui) -> No
 
 def test_a_budget_without_room_for_a_second_one_streams_and_says_so(webui: Webui) -> None:
     refiner = webui.generate(n_iter=2, **refined(webui, 0.5), **REQUEST)
-    before = webui.circumstances()
     with settings(webui, multipass_ram_budget_gb=0.001):
-        ours = webui.generate(plan=a_then_b(0.5), n_iter=2, **REQUEST)
+        ours = webui.generate_unchanged(plan=a_then_b(0.5), n_iter=2, **REQUEST)
         assert cache(webui)["entries"] == []
     assert ours.same_picture(refiner)
     assert ours.loads.count("ink") == 2, "at every switch"
     (comment,) = webui.state()["comments"]
     assert "do not hold ink too" in comment
-    assert changes(before, webui.circumstances()) == {}
 
 
 def test_c17_a_hundred_pictures_and_the_memory_is_flat_after_the_tenth(webui: Webui) -> None:

@@ -250,12 +250,14 @@ class InPlace:
         """Have the host load it: without the UNet's numbers, if these can be read later. ``None`` where it does not fit
         the module, or there is no room for it."""
         model, ram = self._model, self.cache.ram
+        outlined, advanced = files.outline(info) is not None, self.cache.note_read
         held = weights.split(weights.held(model), _COMPONENTS)
-        if not ram.reserve(key, sum(weights.nbytes(part) for component, part in held.items() if component != "unet")):
+        if outlined:
+            del held["unet"]
+        if not ram.reserve(key, sum(weights.nbytes(part) for part in held.values())):
             self.had_no_room = True
             return None, None
         try:
-            outlined, advanced = files.outline(info) is not None, self.cache.note_read
             state_dict = files.without_unet(info, advanced) if outlined else files.whole(info, advanced)
             _shapes[key.checkpoint] = shape = _shape(state_dict, info)
             if not _same_module(shape, model):
