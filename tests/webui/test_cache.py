@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.webui.asking import REQUEST, a_then_b, alone, clear_cache, plan, refined, runs
+from tests.webui.asking import REQUEST, a_then_b, alone, clear_cache, hires, plan, refined, runs
 from tests.webui.host import Webui
 
 GB = 1 << 30
@@ -92,6 +92,30 @@ def test_what_checkpoints_share_is_kept_once(webui: Webui) -> None:
     assert others == 2
     held = cache(webui)["held"]["ram_bytes"]
     assert sum(bytes_of.values()) - held >= shared
+
+
+def test_c9_what_networks_make_of_a_checkpoint_is_kept_too(webui: Webui) -> None:
+    text = "a red apple <lora:one:0.8>"
+    several = plan({"prompt": text}, {"checkpoint": "ink", "switch_at": 0.5, "prompt": text})
+    first = webui.generate_unchanged(plan=several, **REQUEST)
+    assert {("soft", "networks"), ("ink", "networks")} <= kept(webui).keys()
+    assert kept(webui)["ink", "networks"] < kept(webui)["ink", "unet"], "only what they touch"
+    assert webui.generate_unchanged(plan=several, n_iter=2, **REQUEST).latents[0] == first.latents[0]
+    other = plan({"prompt": text}, {"checkpoint": "ink", "switch_at": 0.5, "prompt": text.replace("0.8", "0.4")})
+    assert not webui.generate_unchanged(plan=other, **REQUEST).same_picture(first)
+    assert webui.generate_unchanged(plan=several, **REQUEST).same_picture(first)
+    clear_cache(webui)
+    assert webui.generate_unchanged(plan=several, **REQUEST).same_picture(first)
+
+
+def test_c9_what_the_host_merges_itself_is_not_kept_for_ours(webui: Webui) -> None:
+    """The hires pass activates networks of its own, by the host."""
+    request = {**REQUEST, "prompt": "a red apple <lora:one:0.8>", **hires(webui), "hr_prompt": "a bus <lora:two:1>"}
+    first = webui.generate_unchanged(plan=a_then_b(0.5), **request)
+    assert webui.generate_unchanged(plan=a_then_b(0.5), **request).same_picture(first)
+    clear_cache(webui)
+    assert webui.generate_unchanged(plan=a_then_b(0.5), **request).same_picture(first)
+    assert not webui.generate(plan=a_then_b(0.5), **{**request, "hr_prompt": "a bus"}).same_picture(first)
 
 
 @pytest.mark.parametrize("read_ahead", [True, False])
