@@ -73,7 +73,7 @@ def validate(body: bytes) -> dict[str, Any]:
 
 
 def tell_cache() -> dict[str, Any]:
-    """What is kept where. ``checkpoint`` is its title; the host's own model is in no entry, and counts."""
+    """What is kept where. ``checkpoint`` is its title; ``held`` counts the host's own model too, while a plan runs."""
     cache = models.cache
     tiers = {"vram": cache.vram, "ram": cache.ram}
     titles = {info.filename: info.title for info in sd_models.checkpoints_list.values()}

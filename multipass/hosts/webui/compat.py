@@ -201,7 +201,9 @@ def prepare_loaded(p: Any) -> None:
 def restore_schedule(model: Any) -> None:
     """reForge rescales the noise schedule of the model that a picture begins with, and puts back that of the model that
     it ends with. This does so for the one that it began with."""
-    if model is not shared.sd_model and hasattr(model, "forge_objects") and hasattr(model, "sigmas_original"):
+    own = vars(model)  # of a model that it has taken apart meanwhile, nothing else can be asked
+    rescaled = own.get("forge_objects") is not None and own.get("sigmas_original") is not None
+    if model is not shared.sd_model and rescaled:
         model.forge_objects.unet.model.model_sampling.set_sigmas(model.sigmas_original)
         model.alphas_cumprod = model.alphas_cumprod_original
 

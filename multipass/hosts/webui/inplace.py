@@ -57,6 +57,13 @@ class Key(NamedTuple):
         return cls(Version.of(model.sd_checkpoint_info.filename), Version.of(file) if file else None)
 
 
+class Merged(NamedTuple):
+    """What networks make of a set, as far as they touch it."""
+
+    checkpoint: Key
+    networks: tuple[Any, ...]
+
+
 class _Notes(NamedTuple):
     """What is kept beside a set's tensors."""
 
@@ -98,6 +105,8 @@ class InPlace:
         self._home: _Set | None = None
         self._current: Key | None = None
         self._entered: _Set | None = None  # None: the home, never left
+        self._merged: Merged | None = None  # what networks have made of it
+        self._merged_aside: dict[str, Tensor] = {}  # and what there is of that which may not be in place
         self._noted: set[str] = set()  # the attributes in which sets differ
         self._untold: set[Version] = set()  # read, but no extension knows yet
 
@@ -203,6 +212,25 @@ class InPlace:
             self._current = Key.of_live(self._model)
             self._entered = entered._replace(rest=Kept(parts, notes))
 
+    def merge(self) -> None:
+        """Have the networks that are active merged into what is in place, if that was put there by this.
+
+        What they make of it is kept like a set of its own. In place it is nobody else's: the host may write into it.
+        """
+        wanted = networks.active()
+        if self.current is None or not wanted or self._merged is not None:
+            return
+        self._merged = key = Merged(self.current, wanted)
+        known = self.cache.ram.get(key)
+        self._merged_aside = dict(known.tensors) if known is not None else {}
+        self.cache.ram.reserve(key, weights.nbytes(self._merged_aside))  # in place of it, while it is in use
+        networks.merge(self._model, self._merged_aside)
+
+    def unmerge(self) -> None:
+        """Take them out again."""
+        if self.current is not None:
+            self._settle()
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _forget(self) -> None:
@@ -219,8 +247,13 @@ class InPlace:
         self._home = self._home_key = None
 
     def _settle(self) -> None:
-        """A set is left as the checkpoint's: networks merge into whatever is in place."""
-        networks.unmerge(self._model)
+        """A set is left as the checkpoint's: networks are merged into whatever is in place."""
+        merged = {**self._merged_aside, **networks.unmerge(self._model)}
+        if self._merged is not None:
+            self.cache.ram.discard(self._merged)
+            if merged:
+                self.cache.ram.keep(self._merged, {"networks": merged})
+        self._merged, self._merged_aside = None, {}
 
     def _fits(self, info: Any, key: Key) -> bool:
         """Whether the live module can answer for it, as far as that is known without reading its numbers."""
@@ -250,12 +283,14 @@ class InPlace:
         """Have the host load it: without the UNet's numbers, if these can be read later. ``None`` where it does not fit
         the module, or there is no room for it."""
         model, ram = self._model, self.cache.ram
+        outlined, advanced = files.outline(info) is not None, self.cache.note_read
         held = weights.split(weights.held(model), _COMPONENTS)
-        if not ram.reserve(key, sum(weights.nbytes(part) for component, part in held.items() if component != "unet")):
+        if outlined:
+            del held["unet"]
+        if not ram.reserve(key, sum(weights.nbytes(part) for part in held.values())):
             self.had_no_room = True
             return None, None
         try:
-            outlined, advanced = files.outline(info) is not None, self.cache.note_read
             state_dict = files.without_unet(info, advanced) if outlined else files.whole(info, advanced)
             _shapes[key.checkpoint] = shape = _shape(state_dict, info)
             if not _same_module(shape, model):
@@ -361,7 +396,9 @@ def _read_unet(cache: CheckpointCache, key: Version, wanted: Weights, unwanted: 
 
 def file_of(key: Any) -> str:
     """The checkpoint's file that something is kept of."""
-    return key.checkpoint.file if isinstance(key, Key) else key.file
+    while not isinstance(key, Version):
+        key = key.checkpoint
+    return key.file
 
 
 def suits(model: Any) -> bool:

@@ -135,6 +135,14 @@ class Models:
             compat.prepare_loaded(self._p)
         return done
 
+    def merge(self) -> None:
+        """Have the active networks merged into what is in place, where that can be done without the host."""
+        _live.merge()
+
+    def unmerge(self) -> None:
+        """Take them out again."""
+        _live.unmerge()
+
     def read_ahead(self, info: Any, vae: Vae | None = None) -> None:
         """Begin to read what ``put`` will need next."""
         if settings.reads_ahead():

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from modules import devices, extra_networks
+from modules import devices, extra_networks, shared
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from multipass.cache.weights import Weights
 
 _HASHES = "Lora hashes"
+_TENSORS = ("weight", "bias")
+_MERGED = nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm
+_UNTOUCHED = nn.MultiheadAttention
+_OWN = "multipass_own"  # on a layer: its own tensors, while what networks have made of them is in their place
 _MARKS = ("network_current_names", "network_weights_backup", "network_bias_backup")
+
+
+class _Own(NamedTuple):
+    weight: Parameter
+    bias: Parameter | None
+    networks: tuple[Any, ...]  # what was merged, as the host names it
+
+
+class Merges(Protocol):
+    """Who has the active networks merged into the weights that are in place, and taken out again."""
+
+    def merge(self) -> None: ...
+
+    def unmerge(self) -> None: ...
 
 
 class Networks:
     """Which extra networks are active for one request; the host's own activation, called when that changes."""
 
-    def __init__(self, p: Any) -> None:
-        self._p = p
+    def __init__(self, p: Any, models: Merges) -> None:
+        self._p, self._models = p, models
         self._active: Any = None
         self._hashes: dict[str, None] = {}  # "name: hash", in the order of their appearance
 
@@ -24,19 +47,24 @@ class Networks:
         """The host has activated ``data``, as ``extra_networks.parse_prompts`` gives it, by itself: a batch begins."""
         self._active, self._hashes = data, {}
         self.note_hashes()
+        self._models.unmerge()
+        self._models.merge()
 
     def forget(self) -> None:
         """Another module is in place, on which none is active."""
         self._active = None
 
     def activate(self, data: Any) -> None:
-        """Make exactly ``data`` active."""
-        if self._p.disable_extra_networks or data == self._active:
+        """Make exactly ``data`` active, on the weights that are in place now."""
+        if self._p.disable_extra_networks:
             return
-        with devices.autocast():
-            extra_networks.activate(self._p, data)
-        self._active = data
-        self.note_hashes()
+        if data != self._active:
+            self._models.unmerge()
+            with devices.autocast():
+                extra_networks.activate(self._p, data)
+            self._active = data
+            self.note_hashes()
+        self._models.merge()
 
     def note_hashes(self) -> None:
         """The picture's text names the LoRAs of all passes, where the host would name the last one's."""
@@ -47,20 +75,90 @@ class Networks:
             params[_HASHES] = ", ".join(self._hashes)
 
 
-def unmerge(model: Any) -> None:
-    """Take out of the weights what the host's Lora extension has merged into them, and its marks and backups with it.
+def active() -> tuple[Any, ...]:
+    """What is active in the host's Lora extension, with what decides what it does to the weights; empty for nothing."""
+    lora = _extension()
+    if lora is None or getattr(shared.opts, "lora_functional", False):  # which leaves the weights alone
+        return ()
+    return tuple((*_wanted(net), getattr(net, "mtime", None)) for net in lora.loaded_networks)
 
-    It merges layer by layer, when a layer is next used, and keeps the layer's own weights aside.
+
+def merge(model: Any, known: dict[str, Tensor]) -> None:
+    """Have the active networks merged into tensors of their own; the weights themselves stay as they are.
+
+    The host would merge into the weights, layer by layer when one is next used, and copy every layer aside before. Here
+    what it puts aside is the layer's own tensors, and what it merges into is a copy, of those layers that a network has
+    something for.
+
+    Args:
+        known: what the same networks have made of the same weights before, by layer and tensor; what is used of it
+            leaves it.
+    """
+    lora = _extension()
+    wanted = tuple(_wanted(net) for net in lora.loaded_networks)
+    with torch.no_grad():
+        for name, layer in _layers(model):
+            if layer.weight.is_meta or getattr(layer, "network_current_names", ()) != ():
+                continue
+            own = {tensor: getattr(layer, tensor) for tensor in _TENSORS}
+            setattr(layer, _OWN, _Own(own["weight"], own["bias"], wanted))
+            layer.network_weights_backup = own["weight"].detach()  # a parameter would become one of the layer's
+            layer.network_bias_backup = None if own["bias"] is None else own["bias"].detach()
+            if f"{name}.weight" in known:
+                for tensor in _TENSORS:
+                    setattr(layer, tensor, known.pop(f"{name}.{tensor}", None))
+                layer.network_current_names = wanted
+            elif any(name in net.modules for net in lora.loaded_networks):
+                for tensor, value in own.items():
+                    setattr(layer, tensor, None if value is None else Parameter(value.clone(), value.requires_grad))
+                lora.network_apply_weights(layer)
+            else:
+                layer.network_current_names = wanted
+
+
+def unmerge(model: Any) -> Weights:
+    """Take out of the weights what the host's Lora extension has merged into them, and its marks with it.
+
+    Returns:
+        what ``merge`` had merged and nobody has changed since, by layer and tensor.
     """
     lora = _extension()
     if lora is None:
-        return
+        return {}
+    merged: dict[str, Tensor] = {}
     with torch.no_grad():
         for layer in model.modules():
             marks = [getattr(layer, mark, None) for mark in _MARKS]
-            if any(mark is not None and not (isinstance(mark, tuple) and not mark) for mark in marks):
+            if all(mark is None or (isinstance(mark, tuple) and not mark) for mark in marks):
+                continue
+            own: _Own | None = vars(layer).pop(_OWN, None)
+            if own is not None:
+                if layer.weight is not own.weight and layer.network_current_names == own.networks:
+                    tensors = {tensor: getattr(layer, tensor) for tensor in _TENSORS}
+                    name = layer.network_layer_name
+                    merged |= {f"{name}.{tensor}": value for tensor, value in tensors.items() if value is not None}
+                layer.weight, layer.bias = own.weight, own.bias
+            else:
                 lora.network_restore_weights_from_backup(layer)
-                lora.network_reset_cached_weight(layer)
+            lora.network_reset_cached_weight(layer)
+    return merged
+
+
+def _wanted(net: Any) -> tuple[Any, ...]:
+    """As the host compares what a layer has with what it should have."""
+    return net.name, net.te_multiplier, net.unet_multiplier, net.dyn_dim
+
+
+def _layers(model: Any) -> Iterator[tuple[str, Any]]:
+    """Every layer that the host merges networks into, but attention that has its tensors in one (SD 2.x, SDXL's second
+    text encoder) and what is inside that: this stays its own way."""
+    inside = {
+        part for attention in model.modules() if isinstance(attention, _UNTOUCHED) for part in attention.modules()
+    }
+    for layer in model.modules():
+        name = getattr(layer, "network_layer_name", None)
+        if name is not None and isinstance(layer, _MERGED) and layer.weight is not None and layer not in inside:
+            yield name, layer
 
 
 def _extension() -> Any:

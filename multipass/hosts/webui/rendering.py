@@ -87,7 +87,7 @@ class Rendering:
         self._caches: dict[int, tuple[list[Any], list[Any]]] = {}
         self._guidance = Guidance()
         self._models = Models(p)
-        self._networks = Networks(p)
+        self._networks = Networks(p, self._models)
 
     # --- in the order in which the host calls ------------------------------------------------------------------------
 
