@@ -132,9 +132,10 @@ class Checkpoint:
         """
         found: dict[str, Tensor] = {}
         for number, network in enumerate(self._networks(component)):
-            tensors = network.renamed(self._read(network.prefix, cancelled, advanced))
+            tensors = dict(network.renamed(self._read(network.prefix, cancelled, advanced)))
             for name, wanted in network.module.state_dict(keep_vars=True).items():
-                found[f"{number}.{name}"] = weights.as_in(wanted, tensors[name])
+                # popped: where it is cast, the file's own need not stay beside it
+                found[f"{number}.{name}"] = weights.as_in(wanted, tensors.pop(name))
         return found
 
     @torch.no_grad()
