@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-import psutil
 import torch
 from modules import shared
 
-GB = 1 << 30
-_RESERVE = 2 * GB, 0.1  # of RAM stays free: this, or this part of all there is, whichever is more
-_VRAM_PART = 0.25  # of a card is left to what is computed on it
+from multipass.cache import budgets
+from multipass.cache.budgets import GB
 
 _RAM, _VRAM, _AHEAD, _MANAGE = (
     f"multipass_{name}" for name in ("ram_budget_gb", "vram_budget_gb", "read_ahead", "manage_checkpoints")
@@ -41,24 +39,14 @@ def register() -> None:
 
 def ram_budget(held: int) -> int:
     """Bytes that checkpoints may take in RAM, where they take ``held`` now."""
-    chosen = _chosen(_RAM)
-    if chosen:
-        return chosen
-    memory = psutil.virtual_memory()
-    reserve = max(_RESERVE[0], int(memory.total * _RESERVE[1]))
-    return held + max(memory.available - reserve, 0)
+    return _chosen(_RAM) or budgets.free_ram(held)
 
 
 def vram_budget(held: int) -> int:
     """Bytes that checkpoints may take on the GPU, where they take ``held`` now; 0 without one."""
     if not torch.cuda.is_available():
         return 0
-    chosen = _chosen(_VRAM)
-    if chosen:
-        return chosen
-    free, total = torch.cuda.mem_get_info()
-    unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # torch's own, and free to it
-    return held + max(free + unused - int(total * _VRAM_PART), 0)
+    return _chosen(_VRAM) or budgets.free_vram(held)
 
 
 def reads_ahead() -> bool:
