@@ -100,7 +100,7 @@ class Tier:
         """
         with self._lock:
             self.discard(key)
-            if not self._make_room({key: nbytes}):
+            if not self._make_room({key: nbytes}, here=False):
                 return False
             self._units[key] = _Unit(None, {key: nbytes})
             self._touch(key)
@@ -115,7 +115,7 @@ class Tier:
             self.discard(key)
             kept = Kept({name: self._shared(name, part) for name, part in parts.items()}, notes)
             contents = {id(part): _nbytes(part) for part in kept.parts.values()}
-            if self._make_room(contents):
+            if self._make_room(contents, here=True):
                 self._units[key] = _Unit(kept, contents)
                 self._touch(key)
             return kept
@@ -149,8 +149,12 @@ class Tier:
             for key, unit in self._units.items()
         ]
 
-    def _make_room(self, incoming: policy.Parts) -> bool:
-        gone = policy.evictions(self._listed(), incoming, self.budget - self.outside)
+    def _make_room(self, incoming: policy.Parts, *, here: bool) -> bool:
+        """``here``: it is in memory already, so that it is not in what is free, which a budget may go by."""
+        units = self._listed()
+        real = [unit for unit in units if self._units[unit.key].kept is not None]
+        budget = self._budget(self.outside + policy.held(real, incoming if here else None))
+        gone = policy.evictions(units, incoming, budget - self.outside)
         for key in gone or ():
             self.discard(key)
             self.evicted += 1
@@ -178,7 +182,7 @@ class CheckpointCache:
         self.ram, self.vram = Tier(ram), Tier(vram)
         self.loads = self.bytes_read = self.hits = 0
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="multipass-reader")
-        self._ahead: dict[Hashable, tuple[Future[Kept], threading.Event]] = {}
+        self._ahead: dict[Hashable, tuple[Future[Kept | None], threading.Event]] = {}
 
     def note_read(self, nbytes: int) -> None:
         """From whatever thread reads."""
@@ -190,10 +194,15 @@ class CheckpointCache:
         Args:
             read: called on the reading thread with what it has to look at: once set, the unit is no longer wanted.
         """
-        if key in self.ram or key in self._ahead:
+        if key in self.ram or (key in self._ahead and not self._ahead[key][0].done()):
             return
         unwanted = threading.Event()
-        self._ahead[key] = self._reader.submit(read, unwanted), unwanted
+
+        def read_it() -> Kept | None:
+            kept = read(unwanted)
+            return None if key in self.ram else kept  # what is kept there must be able to leave
+
+        self._ahead[key] = self._reader.submit(read_it), unwanted
 
     def arrived(self, key: Hashable) -> Kept | None:
         """A unit that was read ahead, waited for if it is on its way; ``None`` if it is not, or did not get here."""
@@ -202,7 +211,7 @@ class CheckpointCache:
         future, _ = self._ahead[key]
         there = not future.cancel() and future.exception() is None  # waits; who interrupts that can still stop it
         del self._ahead[key]
-        return future.result() if there else None
+        return future.result() or self.ram.get(key) if there else None
 
     def stop_reading_ahead(self) -> None:
         """What is on its way is not wanted any more; back when nothing is written into RAM any more."""
@@ -244,7 +253,8 @@ def with_room(cache: CheckpointCache, act: Callable[[], _T]) -> _T:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """torch says it of RAM in a RuntimeError, of a GPU in a kind of its own."""
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "not enough memory" in str(error)
+    said = ("not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(text in str(error) for text in said)
 
 
 def _nbytes(part: Weights) -> int:

@@ -70,7 +70,8 @@ def point(module: nn.Module, weights: Weights, device: torch.device) -> None:
 
 
 def detach(module: nn.Module, *, under: str = "", but: Collection[str] = ()) -> None:
-    """Give the module copies of its tensors, of its own: what is written into them reaches nobody else's.
+    """Give the module copies of its tensors, of its own: what is written into them reaches nobody else's. What has no
+    numbers gets some, but no particular ones.
 
     Args:
         under: only names that begin with this.
@@ -79,7 +80,8 @@ def detach(module: nn.Module, *, under: str = "", but: Collection[str] = ()) -> 
     for name, owner, key in _slots(module):
         if name.startswith(under) and name not in but:
             tensor: Tensor = owner[key]
-            owner[key] = _like(tensor, tensor.detach().clone())
+            own = torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone()
+            owner[key] = _like(tensor, own)
 
 
 @contextmanager

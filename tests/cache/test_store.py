@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -260,3 +262,31 @@ def test_who_is_interrupted_while_waiting_can_still_stop_it(
             cache.arrived("a")
     cache.stop_reading_ahead()
     assert stopped.is_set()
+
+
+def test_what_is_read_is_in_memory_already_when_it_is_kept() -> None:
+    """A budget that goes by what is free has shrunk by then."""
+    there = 10 * KIB
+    free = [there]
+    ram = Tier(lambda held: held + free[0])
+    assert ram.reserve("a", 6 * KIB)
+    read = unit(6, 1)
+    free[0] -= 6 * KIB
+    ram.keep("a", read)
+    assert "a" in ram
+    ram.lease("a")
+    assert not ram.reserve("b", 5 * KIB)
+    assert ram.reserve("b", 4 * KIB)
+
+
+def test_what_was_read_ahead_and_had_to_leave_is_not_held(cache: CheckpointCache) -> None:
+    go = threading.Event()
+    go.set()
+    cache.read_ahead("a", reading(cache, "a", go))
+    while "a" not in cache.ram:
+        pass
+    weight = weakref.ref(cache.ram.get("a").tensors["weight"])  # type: ignore[union-attr]
+    cache.ram.keep("b", unit(95, 2))
+    assert "a" not in cache.ram
+    gc.collect()
+    assert weight() is None

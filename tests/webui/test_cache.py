@@ -118,6 +118,17 @@ def test_c9_what_the_host_merges_itself_is_not_kept_for_ours(webui: Webui) -> No
     assert not webui.generate(plan=a_then_b(0.5), **{**request, "hr_prompt": "a bus"}).same_picture(first)
 
 
+def test_c15_a_hires_network_on_layers_that_the_passes_leave_alone(webui: Webui) -> None:
+    """``unet`` touches fewer layers than ``one``."""
+    plain = webui.generate(**REQUEST)
+    request = {**REQUEST, "prompt": "a red apple <lora:unet:0.5>", **hires(webui), "hr_prompt": "a bus <lora:one:1>"}
+    only = webui.generate(plan=plan({}), **request)
+    assert webui.generate_unchanged(plan=plan({}), **request).same_picture(only)
+    assert only.same_picture(webui.generate(**request)), "as without a plan"
+    webui.generate_unchanged(plan=a_then_b(0.5), **request)
+    assert webui.generate(**REQUEST).same_picture(plain)
+
+
 @pytest.mark.parametrize("read_ahead", [True, False])
 def test_the_unet_of_a_pass_is_read_while_the_one_before_samples(webui: Webui, read_ahead: bool) -> None:
     """Seen from outside: what is read although the picture ends before its pass begins."""

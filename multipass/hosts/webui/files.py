@@ -45,12 +45,13 @@ def outline(info: Any) -> dict[str, Tensor] | None:
     """The checkpoint's tensors by the names the host gives them, on torch's ``meta`` device: shapes without numbers.
 
     ``None`` where the host has to see the numbers to know what it is, or where they are not in a safetensors file.
+    Raises OSError, with the file's name.
     """
     if not _is_safetensors(info):
         return None
     found = {
-        name: torch.empty(tensor.shape, dtype=reader.DTYPES[tensor.dtype], device="meta")
-        for name, tensor in header.read(info.filename).items()
+        name: torch.empty(tensor.shape, dtype=reader.DTYPES.get(tensor.dtype), device="meta")
+        for name, tensor in _header(info.filename).items()
     }
     named = sd_models.get_state_dict_from_checkpoint(found)
     by_its_numbers = sd_models.sd2_clip_weight in named and not _has_config(info)
@@ -61,7 +62,7 @@ def without_unet(info: Any, advanced: Advanced) -> dict[str, Tensor]:
     """All of a safetensors file as the host takes it, the UNet's tensors on the ``meta`` device."""
     outlined = outline(info)
     assert outlined is not None
-    names = [name for name in header.read(info.filename) if not name.startswith(UNET)]
+    names = [name for name in _header(info.filename) if not name.startswith(UNET)]
     return {**outlined, **sd_models.get_state_dict_from_checkpoint(_read(info.filename, names, advanced))}
 
 
@@ -87,6 +88,19 @@ def unet(version: Version, wanted: Weights, advanced: Advanced, unwanted: thread
     read = _read(version.file, wanted.keys(), advanced, unwanted)
     # one at a time, so that what was read is let go of while it is cast
     return {name: weights.as_in(wanted[name], read.pop(name)) for name in list(read)}
+
+
+def nbytes(version: Version, names: Collection[str]) -> int:
+    """What these take in the file. Raises OSError."""
+    there = _header(version.file)
+    return sum(there[name].data_offsets[1] - there[name].data_offsets[0] for name in names if name in there)
+
+
+def _header(file: str) -> dict[str, header.Tensor]:
+    try:
+        return header.read(file)
+    except header.HeaderError as error:
+        raise OSError(f"{file} cannot be read: {error}") from None
 
 
 def _read(

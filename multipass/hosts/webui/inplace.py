@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from multipass.hosts.webui.vaes import Vae
 
 _COMPONENTS = {"unet": UNET, "vae": "first_stage_model.", "text_encoder": ("cond_stage_model.", "conditioner.")}
 _BASE_VAE = "base_vae"  # the checkpoint's own, which the host keeps aside while another is in place
-_VAE_NOTES = ("base_vae", "loaded_vae_file", "checkpoint_info")  # what sd_vae remembers of the VAE in place
+_VAE_NOTES = ("loaded_vae_file", "checkpoint_info")  # what sd_vae remembers of the VAE in place
 _HASH_OPTION = "sd_checkpoint_hash"
 _SDXL_NOT_SSD = "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"
 
@@ -106,7 +106,6 @@ class InPlace:
         self._current: Key | None = None
         self._entered: _Set | None = None  # None: the home, never left
         self._merged: Merged | None = None  # what networks have made of it
-        self._merged_aside: dict[str, Tensor] = {}  # and what there is of that which may not be in place
         self._noted: set[str] = set()  # the attributes in which sets differ
         self._untold: set[Version] = set()  # read, but no extension knows yet
 
@@ -200,31 +199,52 @@ class InPlace:
     @contextmanager
     def written_to(self) -> Iterator[None]:
         """While the host writes into the VAE that is in place: it gets one of its own to write into."""
-        entered = self._entered or self._home
-        ours = self.current is not None and entered is not None
-        if ours:
-            weights.detach(self._model, under=_COMPONENTS["vae"])
+        entered = self._entered
+        if self.current is None:
+            yield
+            return
+        self._current = None  # should it fail, it is neither the one nor the other
+        if entered is None:  # never left: the host writes into what is its own
+            yield
+            self._home_key = self._current = Key.of_live(self._model)
+            return
+        weights.detach(self._model, under=_COMPONENTS["vae"])
         yield
-        if ours:  # whatever it is now, it is in no set
-            assert entered is not None
-            parts = {**entered.rest.parts, "vae": weights.take(self._model, under=_COMPONENTS["vae"])}
-            notes = entered.rest.notes._replace(vae=_vae_notes())
-            self._current = Key.of_live(self._model)
-            self._entered = entered._replace(rest=Kept(parts, notes))
+        parts = {**entered.rest.parts, "vae": weights.take(self._model, under=_COMPONENTS["vae"])}
+        parts.pop(_BASE_VAE, None)
+        self._current = Key.of_live(self._model)  # whatever it is now, it is in no set
+        self._entered = entered._replace(rest=_with_base_vae(parts, entered.rest.notes))
+
+    def abandon(self) -> None:
+        """What is in place becomes the host's own, to be loaded into, whatever state it is in."""
+        if self._model is not None and self._model is shared.sd_model:
+            weights.detach(shared.sd_model)
+        self._forget()
 
     def merge(self) -> None:
-        """Have the networks that are active merged into what is in place, if that was put there by this.
+        """Have the networks that are active merged into what is in place, if that was put there by this and there is
+        room for what they make of it, which is kept like a set of its own.
 
-        What they make of it is kept like a set of its own. In place it is nobody else's: the host may write into it.
+        On a GPU that would be more than the host takes there, and is left to it.
         """
-        wanted = networks.active()
-        if self.current is None or not wanted or self._merged is not None:
+        wanted, ram = networks.active(), self.cache.ram
+        if self.current is None or not wanted or self._merged is not None or devices.device.type != "cpu":
             return
-        self._merged = key = Merged(self.current, wanted)
-        known = self.cache.ram.get(key)
-        self._merged_aside = dict(known.tensors) if known is not None else {}
-        self.cache.ram.reserve(key, weights.nbytes(self._merged_aside))  # in place of it, while it is in use
-        networks.merge(self._model, self._merged_aside)
+        key = Merged(self.current, wanted)
+        kept = ram.get(key)
+        known = kept.tensors if kept is not None else {}
+        more = networks.room_for_merging(self._model, known)
+        if more and not ram.reserve(key, weights.nbytes(known) + more):
+            return
+        self._merged = key
+        try:
+            made = networks.merge(self._model, known)
+        except BaseException:
+            ram.discard(key)
+            raise
+        if more:
+            ram.keep(key, {"networks": {**known, **made}})
+        self._lease()
 
     def unmerge(self) -> None:
         """Take them out again."""
@@ -234,8 +254,8 @@ class InPlace:
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _forget(self) -> None:
-        self._model = self._home_key = self._home = self._current = self._entered = None
-        self.cache.ram.lease()
+        self._model = self._home_key = self._home = self._current = self._entered = self._merged = None
+        self._lease()
         self.cache.ram.outside = 0
 
     def _keep_home(self) -> None:
@@ -248,12 +268,8 @@ class InPlace:
 
     def _settle(self) -> None:
         """A set is left as the checkpoint's: networks are merged into whatever is in place."""
-        merged = {**self._merged_aside, **networks.unmerge(self._model)}
-        if self._merged is not None:
-            self.cache.ram.discard(self._merged)
-            if merged:
-                self.cache.ram.keep(self._merged, {"networks": merged})
-        self._merged, self._merged_aside = None, {}
+        networks.unmerge(self._model)
+        self._merged = None
 
     def _fits(self, info: Any, key: Key) -> bool:
         """Whether the live module can answer for it, as far as that is known without reading its numbers."""
@@ -270,10 +286,14 @@ class InPlace:
             return self._home
         ram, loads = self.cache.ram, self.cache.loads
         rest, own = ram.get(key), ram.get(key.checkpoint)
+        if unet and own is None:
+            own = self.cache.arrived(key.checkpoint)
+        if self._home is not None and self._home_key is not None and key.checkpoint == self._home_key.checkpoint:
+            own = Kept({"unet": self._home.unet or {}})  # with another VAE
         if rest is None or (unet and own is None and not rest.notes.unet):
             rest, own = self._read(info, key)
         if rest is not None and unet and own is None:
-            own = self.cache.arrived(key.checkpoint) or self._read_unet(key, rest)
+            own = self._read_unet(key, rest)
         if rest is None or (unet and own is None):
             return None
         self.cache.hits += self.cache.loads == loads
@@ -332,8 +352,10 @@ class InPlace:
     def _noting(self) -> Iterator[None]:
         """Remember which of the model's attributes the host changes."""
         before = _notes(self._model)
-        yield
-        self._noted |= {name for name, value in _notes(self._model).items() if before.get(name) is not value}
+        try:
+            yield
+        finally:
+            self._noted |= {name for name, value in _notes(self._model).items() if before.get(name) is not value}
 
     def _taken(self) -> _Set:
         """What is in place."""
@@ -342,11 +364,8 @@ class InPlace:
         later = {name: tensor for name, tensor in found.items() if tensor.is_meta}
         if later:  # what the file does not name of the UNet is there
             parts["other"] = {**parts["other"], **{name: found[name] for name in found.keys() - later.keys()}}
-        vae = _vae_notes()
-        if vae["base_vae"] is not None:
-            parts[_BASE_VAE] = vae["base_vae"]
-        notes = _Notes(_notes(self._model), vae, shared.opts.data.get(_HASH_OPTION), later)
-        return _Set(Kept(parts, notes), None if later else found)
+        notes = _Notes(_notes(self._model), {}, shared.opts.data.get(_HASH_OPTION), later)
+        return _Set(_with_base_vae(parts, notes), None if later else found)
 
     def _enter(self, key: Key, entered: _Set) -> None:
         model, notes = self._model, entered.rest.notes
@@ -363,10 +382,17 @@ class InPlace:
             setattr(model, name, notes.model[name])
         for name, value in notes.vae.items():
             setattr(sd_vae, name, value)
+        sd_vae.base_vae = entered.rest.parts.get(_BASE_VAE)
         shared.opts.data[_HASH_OPTION] = notes.sha256
         model.first_stage_model.to(devices.dtype_vae)  # which the host changes when a decoded picture has no numbers
+        sd_models.apply_alpha_schedule_override(model)  # as at the end of the host's own loading
         self._current, self._entered = key, entered
-        self.cache.ram.lease(key, key.checkpoint)
+        self._lease()
+
+    def _lease(self) -> None:
+        """What is in place stays."""
+        keys = (self._current, self._current.checkpoint) if self._current is not None else ()
+        self.cache.ram.lease(*keys, *([self._merged] if self._merged is not None else []))
 
     def _exchanged_on_device(self, key: Key) -> Weights:
         """On a GPU, the UNet if a copy is there; the one that leaves stays there if the budget has room for it."""
@@ -383,8 +409,7 @@ class InPlace:
 
 def _read_unet(cache: CheckpointCache, key: Version, wanted: Weights, unwanted: threading.Event | None) -> Kept:
     """Into RAM. Raises NoRoomError, and what ``files.unet`` raises."""
-    nbytes = weights.nbytes(wanted)
-    if not cache.ram.reserve(key, nbytes):
+    if not cache.ram.reserve(key, max(weights.nbytes(wanted), files.nbytes(key, wanted))):
         raise NoRoomError
     try:
         read = files.unet(key, wanted, cache.note_read, unwanted)
@@ -414,8 +439,11 @@ def suits(model: Any) -> bool:
     )
 
 
-def _vae_notes() -> dict[str, Any]:
-    return {name: getattr(sd_vae, name) for name in _VAE_NOTES}
+def _with_base_vae(parts: Mapping[str, Weights], notes: _Notes) -> Kept:
+    """What is in place, with what ``sd_vae`` notes of it; the VAE that it keeps aside is a component like others."""
+    aside = {} if sd_vae.base_vae is None else {_BASE_VAE: sd_vae.base_vae}
+    vae = {name: getattr(sd_vae, name) for name in _VAE_NOTES}
+    return Kept({**parts, **aside}, notes._replace(vae=vae))
 
 
 def _notes(model: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from modules import errors, sd_models, sd_vae, shared
 from modules.call_queue import wrap_queued_call
 
 from multipass.cache.store import CheckpointCache
-from multipass.hosts.webui import compat, hooks, settings
+from multipass.hosts.webui import compat, hooks, networks, settings
 from multipass.hosts.webui.inplace import InPlace
 from multipass.hosts.webui.vaes import Vae
 
@@ -33,6 +33,7 @@ class _Serving:
             self._reload, self._reload_vae = sd_models.reload_model_weights, sd_vae.reload_vae_weights
             self._replaced.enter_context(hooks.replaced(sd_models, reload_model_weights=self._served))
             self._replaced.enter_context(hooks.replaced(sd_vae, reload_vae_weights=self._served_vae))
+            self._replaced.enter_context(networks.guarded())
 
     def end(self) -> None:
         self._holders -= 1
@@ -123,7 +124,8 @@ class Models:
         if loaded:
             compat.prepare_loaded(self._p)
         if vae is not None and not self.put_in_place(info, vae):
-            raise RuntimeError(f"the webui cannot give {info.title} another VAE in the middle of a picture")
+            reason = "there is no room in memory" if _live.had_no_room else "in the middle of a picture"
+            raise RuntimeError(f"the webui cannot give {info.title} another VAE: {reason}")
         return not loaded
 
     def put_in_place(self, info: Any, vae: Vae | None = None, *, unet: bool = True) -> bool:
@@ -154,10 +156,12 @@ class Models:
         A failure here must not hide what came before it: it is reported, and the host loads by its options again when
         the next picture begins. So does a Forge that had no model before.
         """
-        if self._serving:
-            _serving.end()
         cache.stop_reading_ahead()
         try:
+            _live.unmerge()
+            if self._serving:
+                self._serving = False
+                _serving.end()
             if not (_live.managed and self._before is not None and _live.put(self._before)):
                 _live.home()
             compat.choose(self._chosen_before)
@@ -169,4 +173,7 @@ class Models:
         except Exception:  # noqa: BLE001 - see above
             errors.report("Multipass could not put the model back and has it loaded anew", exc_info=True)
             with contextlib.suppress(Exception):
+                if self._serving:
+                    _serving.end()
+                _live.abandon()
                 compat.load_anew(self._before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from multipass.cache.weights import Weights
+from multipass.hosts.webui import hooks
 
 _HASHES = "Lora hashes"
 _TENSORS = ("weight", "bias")
@@ -80,73 +82,111 @@ def active() -> tuple[Any, ...]:
     lora = _extension()
     if lora is None or getattr(shared.opts, "lora_functional", False):  # which leaves the weights alone
         return ()
-    return tuple((*_wanted(net), getattr(net, "mtime", None)) for net in lora.loaded_networks)
+    return (*_wanted(lora), *(getattr(net, "mtime", None) for net in lora.loaded_networks))
 
 
-def merge(model: Any, known: dict[str, Tensor]) -> None:
+def room_for_merging(model: Any, known: Weights) -> int:
+    """Bytes that ``merge`` takes beside what is known."""
+    lora = _extension()
+    tensors = [
+        getattr(layer, tensor)
+        for name, layer in _layers(model)
+        if not layer.weight.is_meta and f"{name}.weight" not in known and _has_something_for(lora, name)
+        for tensor in _TENSORS
+    ]
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+
+def merge(model: Any, known: Weights) -> Weights:
     """Have the active networks merged into tensors of their own; the weights themselves stay as they are.
 
     The host would merge into the weights, layer by layer when one is next used, and copy every layer aside before. Here
     what it puts aside is the layer's own tensors, and what it merges into is a copy, of those layers that a network has
-    something for.
+    something for. It is only right while ``guarded``.
 
     Args:
-        known: what the same networks have made of the same weights before, by layer and tensor; what is used of it
-            leaves it.
+        known: what the same networks have made of the same weights before, by layer and tensor.
+
+    Returns:
+        what they made that was not known.
     """
     lora = _extension()
-    wanted = tuple(_wanted(net) for net in lora.loaded_networks)
+    wanted = _wanted(lora)
+    made: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, layer in _layers(model):
             if layer.weight.is_meta or getattr(layer, "network_current_names", ()) != ():
                 continue
-            own = {tensor: getattr(layer, tensor) for tensor in _TENSORS}
-            setattr(layer, _OWN, _Own(own["weight"], own["bias"], wanted))
-            layer.network_weights_backup = own["weight"].detach()  # a parameter would become one of the layer's
-            layer.network_bias_backup = None if own["bias"] is None else own["bias"].detach()
+            own = _Own(layer.weight, layer.bias, wanted)
+            setattr(layer, _OWN, own)
+            layer.network_weights_backup = own.weight.detach()  # a parameter would become one of the layer's
+            layer.network_bias_backup = None if own.bias is None else own.bias.detach()
             if f"{name}.weight" in known:
-                for tensor in _TENSORS:
-                    setattr(layer, tensor, known.pop(f"{name}.{tensor}", None))
+                layer.weight, layer.bias = known[f"{name}.weight"], known.get(f"{name}.bias")
                 layer.network_current_names = wanted
-            elif any(name in net.modules for net in lora.loaded_networks):
-                for tensor, value in own.items():
-                    setattr(layer, tensor, None if value is None else Parameter(value.clone(), value.requires_grad))
+            elif _has_something_for(lora, name):
+                layer.weight = _copied(own.weight)
+                layer.bias = None if own.bias is None else _copied(own.bias)
                 lora.network_apply_weights(layer)
+                tensors = {f"{name}.{tensor}": getattr(layer, tensor) for tensor in _TENSORS}
+                made |= {path: tensor for path, tensor in tensors.items() if tensor is not None}
             else:
                 layer.network_current_names = wanted
+    return made
 
 
-def unmerge(model: Any) -> Weights:
-    """Take out of the weights what the host's Lora extension has merged into them, and its marks with it.
-
-    Returns:
-        what ``merge`` had merged and nobody has changed since, by layer and tensor.
-    """
+@contextmanager
+def guarded() -> Iterator[None]:
+    """While this lasts, the host merges other networks than ``merge`` has into the layer's own tensors' stead: first
+    these are back in place, and are copied aside, as it always does."""
     lora = _extension()
     if lora is None:
-        return {}
-    merged: dict[str, Tensor] = {}
+        yield
+        return
+    original = lora.network_apply_weights
+
+    def network_apply_weights(layer: Any) -> None:
+        own: _Own | None = vars(layer).get(_OWN)
+        if own is not None and own.networks != _wanted(lora):
+            _restore(layer, lora)
+        original(layer)
+
+    with hooks.replaced(lora, network_apply_weights=network_apply_weights):
+        yield
+
+
+def unmerge(model: Any) -> None:
+    """Take out of the weights what the host's Lora extension has merged into them, and its marks with it."""
+    lora = _extension()
+    if lora is None:
+        return
     with torch.no_grad():
         for layer in model.modules():
             marks = [getattr(layer, mark, None) for mark in _MARKS]
-            if all(mark is None or (isinstance(mark, tuple) and not mark) for mark in marks):
-                continue
-            own: _Own | None = vars(layer).pop(_OWN, None)
-            if own is not None:
-                if layer.weight is not own.weight and layer.network_current_names == own.networks:
-                    tensors = {tensor: getattr(layer, tensor) for tensor in _TENSORS}
-                    name = layer.network_layer_name
-                    merged |= {f"{name}.{tensor}": value for tensor, value in tensors.items() if value is not None}
-                layer.weight, layer.bias = own.weight, own.bias
-            else:
+            if _OWN in vars(layer):
+                _restore(layer, lora)
+            elif not all(mark is None or (isinstance(mark, tuple) and not mark) for mark in marks):
                 lora.network_restore_weights_from_backup(layer)
-            lora.network_reset_cached_weight(layer)
-    return merged
+                lora.network_reset_cached_weight(layer)
 
 
-def _wanted(net: Any) -> tuple[Any, ...]:
-    """As the host compares what a layer has with what it should have."""
-    return net.name, net.te_multiplier, net.unet_multiplier, net.dyn_dim
+def _restore(layer: Any, lora: Any) -> None:
+    own: _Own = vars(layer).pop(_OWN)
+    layer.weight, layer.bias = own.weight, own.bias
+    lora.network_reset_cached_weight(layer)
+
+
+def _copied(tensor: Parameter) -> Parameter:
+    return Parameter(tensor.detach().clone(), tensor.requires_grad)
+
+
+def _has_something_for(lora: Any, layer: str) -> bool:
+    return any(layer in net.modules for net in lora.loaded_networks)
+
+
+def _wanted(lora: Any) -> tuple[Any, ...]:
+    """What is active, as the host compares it with what a layer has."""
+    return tuple((net.name, net.te_multiplier, net.unet_multiplier, net.dyn_dim) for net in lora.loaded_networks)
 
 
 def _layers(model: Any) -> Iterator[tuple[str, Any]]:
