@@ -331,7 +331,9 @@ class InPlace:
         for name, value in notes.vae.items():
             setattr(sd_vae, name, value)
         shared.opts.data[_HASH_OPTION] = notes.sha256
-        model.first_stage_model.to(devices.dtype_vae)  # which the host changes when a decoded picture has no numbers
+        vae = entered.rest.parts["vae"].values()
+        if any(tensor.is_floating_point() and tensor.dtype != devices.dtype_vae for tensor in vae):
+            model.first_stage_model.to(devices.dtype_vae)  # the host changes it when a decoded picture has no numbers
         self._current, self._entered = key, entered
         self.cache.ram.lease(key, key.checkpoint)
 

@@ -57,7 +57,7 @@ def unmerge(model: Any) -> None:
         return
     with torch.no_grad():
         for layer in model.modules():
-            marks = [getattr(layer, mark, None) for mark in _MARKS]
+            marks = [vars(layer).get(mark) for mark in _MARKS]  # torch is slow to tell that there is no such attribute
             if any(mark is not None and not (isinstance(mark, tuple) and not mark) for mark in marks):
                 lora.network_restore_weights_from_backup(layer)
                 lora.network_reset_cached_weight(layer)
