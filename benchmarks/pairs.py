@@ -61,5 +61,5 @@ _PICTURE = {"prompt": "a red apple", "negative_prompt": "a bus", "seed": 7, "cfg
 
 PAIRS = {
     "demo": Pair("soft", "ink", _demo, {**_PICTURE, "width": 128, "height": 128}, steps=20, early=1, late=10, long=150),
-    "sd1": Pair("one", "two", _sd1, {**_PICTURE, "width": 64, "height": 64}, steps=8, early=1, late=6, long=30),
+    "sd1": Pair("one", "two", _sd1, {**_PICTURE, "width": 64, "height": 64}, steps=3, early=1, late=2, long=10),
 }

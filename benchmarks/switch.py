@@ -10,7 +10,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -238,6 +238,10 @@ def _note(found: Figures, name: str, picture: Picture) -> None:
             own.setdefault(figure, []).append(value)
 
 
+TIMED = {"switch": switches, "stall": stalls, "batch": batches, "overhead": overhead}
+PARTS = (*TIMED, "memory")
+
+
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
@@ -287,7 +291,7 @@ def memory(install: Install, pair: Pair, folder: Path, config: Path, place: Path
             bench.render(**steps)
             watch = Memory(bench.pid)
             with watch.watched():
-                for _ in range(3):
+                for _ in range(2):
                     bench.render(**way)
             own, resident = watch.look()
             found[name] = {
@@ -435,31 +439,29 @@ def webui(install: Install, pair: Pair, folder: Path, config: Path, data: Path) 
         yield Bench(host, pair, folder)
 
 
-def measure(bench: Bench, rounds: int, size: int) -> dict[str, Any]:
-    same = bench.same(bench.pair.late)
-    found = {
-        "switch": switches(bench, rounds),
-        "batch": batches(bench, max(2, rounds // 3)),
-        "stall": stalls(bench, rounds),
-        "overhead": overhead(bench, rounds),
-    }
-    bare = middle(found["switch"], "plan, memory", "switch")
-    stall, of_stall = report_stalls(found["stall"], bare)
-    cost, of_cost = report_overhead(found["overhead"])
-    return {
-        "same_picture": same,
-        "seconds": found,
-        "switch_to_the_refiners": middle(found["switch"], "refiner, memory", "switch") / bare,
-        "stall": of_stall,
-        "overhead": of_cost,
-        "tables": [report_switches(found["switch"], size), report_batches(found["batch"], size), stall, cost],
-    }
+def measure(bench: Bench, rounds: int, parts: Collection[str], size: int) -> dict[str, Any]:
+    found = {name: act(bench, rounds) for name, act in TIMED.items() if name in parts}
+    figures: dict[str, Any] = {"same_picture": bench.same(bench.pair.late), "seconds": found, "tables": []}
+    if "switch" in found:
+        bare = middle(found["switch"], "plan, memory", "switch")
+        figures["switch_refiner_to_plan"] = middle(found["switch"], "refiner, memory", "switch") / bare
+        figures["tables"].append(report_switches(found["switch"], size))
+        if "stall" in found:
+            told, figures["stall"] = report_stalls(found["stall"], bare)
+            figures["tables"].append(told)
+    if "batch" in found:
+        figures["tables"].append(report_batches(found["batch"], size))
+    if "overhead" in found:
+        told, figures["overhead"] = report_overhead(found["overhead"])
+        figures["tables"].append(told)
+    return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", choices=[*PAIRS], default="demo")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="`stall` needs `switch`")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     arguments = parser.parse_args()
     install, pair = find_install(), PAIRS[arguments.size]
@@ -471,9 +473,11 @@ def main() -> None:
         config = pair.make(install, checkpoints)
         size = (checkpoints / f"{pair.second}.safetensors").stat().st_size
         with webui(install, pair, checkpoints, config, place / "data") as bench:
-            figures = measure(bench, arguments.rounds, size)
-        held = memory(install, pair, checkpoints, config, place)
-    tables = [*figures.pop("tables"), report_memory(held)]
+            figures = measure(bench, arguments.rounds, arguments.parts, size)
+        tables = figures.pop("tables")
+        if "memory" in arguments.parts:
+            figures["memory"] = memory(install, pair, checkpoints, config, place)
+            tables.append(report_memory(figures["memory"]))
     about = {
         "host": install.folder.name,
         "machine": f"{platform.machine()}, {platform.processor() or platform.system()}, {os.cpu_count()} cores",
@@ -483,7 +487,7 @@ def main() -> None:
     }
     print(json.dumps(about, indent=2), f"the same picture: {figures['same_picture']}", *tables, sep="\n\n")
     if arguments.json:
-        arguments.json.write_text(json.dumps({**about, **figures, "memory": held, "tables": tables}, indent=2) + "\n")
+        arguments.json.write_text(json.dumps({**about, **figures, "tables": tables}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
