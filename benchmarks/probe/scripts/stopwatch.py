@@ -1,0 +1,69 @@
+"""A stopwatch in the webui: how long each evaluation of the denoiser took, and the asking for a switch within it.
+
+The host asks ``sd_samplers_common.apply_refiner`` before each evaluation; Multipass replaces that function while a plan
+is rendered. Timed is whichever is there: the denoiser looks it up through what is put here in the module's place.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from modules import script_callbacks, scripts, sd_samplers_cfg_denoiser, sd_samplers_common
+
+EVALUATIONS = []  # for each: {"ask": seconds, "switched": whether, "ours": whose function, "begin", "end"}
+BATCHES = []  # when the host, its checkpoint in place, is about to encode the texts of a picture
+
+
+class Timed:
+    """``sd_samplers_common``, with one function that tells how long it took."""
+
+    def __getattr__(self, name):
+        return getattr(sd_samplers_common, name)
+
+    def apply_refiner(self, *args, **kwargs):
+        ask = sd_samplers_common.apply_refiner
+        begin = time.perf_counter()
+        switched = ask(*args, **kwargs)
+        seconds = time.perf_counter() - begin
+        ours = ask.__module__.startswith("multipass.")
+        EVALUATIONS.append({"ask": seconds, "switched": bool(switched), "ours": ours, "begin": begin})
+        return switched
+
+
+def timed(original):
+    def forward(self, *args, **kwargs):
+        result = original(self, *args, **kwargs)
+        EVALUATIONS[-1]["end"] = time.perf_counter()
+        return result
+
+    return forward
+
+
+class Stopwatch(scripts.Script):
+    def title(self):
+        return "Stopwatch"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def process_batch(self, p, *args, **kwargs):
+        BATCHES.append(time.perf_counter())
+
+
+def add_routes(_, app):
+    @app.get("/stopwatch")
+    def tell():
+        return {"pid": os.getpid(), "evaluations": EVALUATIONS, "batches": BATCHES}
+
+    @app.post("/stopwatch/clear")
+    def clear():
+        EVALUATIONS.clear()
+        BATCHES.clear()
+        return {}
+
+
+sd_samplers_cfg_denoiser.sd_samplers_common = Timed()
+denoiser = sd_samplers_cfg_denoiser.CFGDenoiser
+denoiser.forward = timed(denoiser.forward)
+script_callbacks.on_app_started(add_routes)
