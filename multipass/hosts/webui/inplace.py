@@ -384,7 +384,11 @@ class InPlace:
             setattr(sd_vae, name, value)
         sd_vae.base_vae = entered.rest.parts.get(_BASE_VAE)
         shared.opts.data[_HASH_OPTION] = notes.sha256
-        model.first_stage_model.to(devices.dtype_vae)  # which the host changes when a decoded picture has no numbers
+        vae = entered.rest.parts["vae"].values()
+        if any(tensor.is_floating_point() and tensor.dtype != devices.dtype_vae for tensor in vae):
+            model.first_stage_model.to(
+                devices.dtype_vae
+            )  # which the host changes when a decoded picture has no numbers
         sd_models.apply_alpha_schedule_override(model)  # as at the end of the host's own loading
         self._current, self._entered = key, entered
         self._lease()

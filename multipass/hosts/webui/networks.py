@@ -162,7 +162,7 @@ def unmerge(model: Any) -> None:
         return
     with torch.no_grad():
         for layer in model.modules():
-            marks = [getattr(layer, mark, None) for mark in _MARKS]
+            marks = [vars(layer).get(mark) for mark in _MARKS]  # torch is slow to tell that there is no such attribute
             if _OWN in vars(layer):
                 _restore(layer, lora)
             elif not all(mark is None or (isinstance(mark, tuple) and not mark) for mark in marks):
@@ -196,7 +196,7 @@ def _layers(model: Any) -> Iterator[tuple[str, Any]]:
         part for attention in model.modules() if isinstance(attention, _UNTOUCHED) for part in attention.modules()
     }
     for layer in model.modules():
-        name = getattr(layer, "network_layer_name", None)
+        name = vars(layer).get("network_layer_name")
         if name is not None and isinstance(layer, _MERGED) and layer.weight is not None and layer not in inside:
             yield name, layer
 
