@@ -210,6 +210,19 @@ def test_a_file_that_was_replaced_is_read_again(webui: Webui, models: tuple[Path
     assert webui.generate(plan=TO_COPIED, **REQUEST).same_picture(webui.generate(plan=to_noise, **REQUEST))
 
 
+def test_the_file_of_the_loaded_checkpoint_was_replaced(webui: Webui, models: tuple[Path, Path], copied: Path) -> None:
+    """The webui goes by its name and goes on with what it has; a plan that names it means the file."""
+    alone(webui, "copied")
+    shutil.copy(models[0] / "noise1.safetensors", copied)
+    of_copied, of_noise = (
+        plan({"checkpoint": name}, {"checkpoint": "ink", "switch_at": 0.5}) for name in ("copied", "noise1")
+    )
+    text = {**REQUEST, "prompt": "a red apple <lora:one:0.8>"}
+    expected = webui.generate(plan=of_noise, **text)
+    alone(webui, "copied")
+    assert webui.generate(plan=of_copied, **text).same_picture(expected)
+
+
 def test_a_file_that_is_gone_is_refused(webui: Webui, copied: Path) -> None:
     webui.generate(plan=TO_COPIED, **REQUEST)
     copied.unlink()

@@ -52,9 +52,9 @@ class Key(NamedTuple):
 
     @classmethod
     def of_live(cls, model: Any) -> Key:
-        """What the host has loaded."""
-        file = sd_vae.loaded_vae_file
-        return cls(Version.of(model.sd_checkpoint_info.filename), Version.of(file) if file else None)
+        """What the host has loaded, as it was then."""
+        name, file = model.sd_checkpoint_info.filename, sd_vae.loaded_vae_file
+        return cls(_loaded.get(name) or Version.of(name), Version.of(file) if file else None)
 
 
 class Merged(NamedTuple):
@@ -86,6 +86,14 @@ class _Shape(NamedTuple):
 
 
 _shapes: dict[Version, _Shape] = {}
+_loaded: dict[str, Version] = {}  # every file that the host has loaded, as it was the last time
+
+
+def note_loaded(model: Any) -> None:
+    """From ``on_model_loaded``."""
+    info = getattr(model, "sd_checkpoint_info", None)
+    if info is not None:
+        _loaded[info.filename] = Version.of(info.filename)
 
 
 class InPlace:
@@ -168,7 +176,10 @@ class InPlace:
             self._keep_home()
         if found.unet is not None and key.checkpoint in self._untold:  # as when the host reads it
             self._untold.discard(key.checkpoint)
+            loaded = _loaded.get(info.filename)
             script_callbacks.model_loaded_callback(model)
+            if loaded is not None:  # by the host, and this was not
+                _loaded[info.filename] = loaded
         return True
 
     def read_ahead(self, info: Any, vae: Vae | None = None) -> None:
@@ -199,8 +210,8 @@ class InPlace:
     @contextmanager
     def written_to(self) -> Iterator[None]:
         """While the host writes into the VAE that is in place: it gets one of its own to write into."""
-        entered = self._entered
-        if self.current is None:
+        entered, before = self._entered, self.current
+        if before is None:
             yield
             return
         self._current = None  # should it fail, it is neither the one nor the other
@@ -212,7 +223,7 @@ class InPlace:
         yield
         parts = {**entered.rest.parts, "vae": weights.take(self._model, under=_COMPONENTS["vae"])}
         parts.pop(_BASE_VAE, None)
-        self._current = Key.of_live(self._model)  # whatever it is now, it is in no set
+        self._current = Key.of_live(self._model)._replace(checkpoint=before.checkpoint)  # in no set, whatever it is now
         self._entered = entered._replace(rest=_with_base_vae(parts, entered.rest.notes))
 
     def abandon(self) -> None:
