@@ -37,6 +37,7 @@ ROWS = {
     "c14": "A patch of the UNet by another extension acts in every pass",
     "c15": "Whatever ends a picture, the host is as before",
     "c16": "A failure of ours never goes on with the wrong model",
+    "c17": "A hundred pictures: the memory is flat, and never over the budget",
     "c19": "A batch reads each checkpoint once, and encodes no text while it samples",
     "c24": "Refused with the place and the reason, before anything is loaded or sampled",
 }

@@ -99,7 +99,10 @@ def locked(install: Install, models: tuple[Path, Path], tmp_path_factory: pytest
     [(None, 401), (("ann", "wrong"), 401), (("eve", "three"), 401), (("ann", "one"), 200), (("bob", "two"), 200)],
 )
 def test_api_auth_opens_the_endpoints(locked: Webui, credentials: Any, status: int) -> None:
-    assert requests.get(f"{locked.url}/multipass/v1/schema", auth=credentials, timeout=60).status_code == status
+    for asked in ("schema", "cache"):
+        assert requests.get(f"{locked.url}/multipass/v1/{asked}", auth=credentials, timeout=60).status_code == status
+    cleared = requests.post(f"{locked.url}/multipass/v1/cache/clear", auth=credentials, timeout=60)
+    assert cleared.status_code == status
     body = {"plan": THREE}
     answer = requests.post(f"{locked.url}/multipass/v1/validate", auth=credentials, json=body, timeout=60)
     assert answer.status_code == status
