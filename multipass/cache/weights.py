@@ -11,6 +11,7 @@ from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ Weights = Mapping[str, Tensor]
 """Every parameter and buffer of a module, by name."""
 
 _WRAPPED = ".wrapped"
+_PIECE, _ALIGNED = 256 << 20, 64  # bytes
 
 
 def held(module: nn.Module, *, under: str = "") -> Weights:
@@ -94,10 +96,15 @@ def taking_in(module: nn.Module) -> Generator[None]:
     def load_state_dict(state_dict: Weights, strict: bool = True, **_: Any) -> Any:
         there = held(module)
         detach(module, but=state_dict.keys())
-        cast_to = {
-            name: tensor.to(there[name].dtype) if name in there else tensor for name, tensor in state_dict.items()
+        ready = {name: tensor for name, tensor in state_dict.items() if name not in there}
+        ready |= {
+            name: tensor.to(there[name].dtype)
+            for name, tensor in state_dict.items()
+            if tensor.is_meta and name in there
         }
-        return original(cast_to, strict=strict, assign=True)
+        wanted = {name: there[name] for name in state_dict.keys() - ready.keys()}
+        ready |= cast_to(wanted, {name: state_dict[name] for name in wanted})
+        return original(ready, strict=strict, assign=True)
 
     vars(module)["load_state_dict"] = load_state_dict
     try:
@@ -108,11 +115,50 @@ def taking_in(module: nn.Module) -> Generator[None]:
 
 def as_in(wanted: Tensor, content: Tensor) -> Tensor:
     """``content`` with the type and the strides of ``wanted``, and a parameter where that is one."""
-    cast_content = content.to(wanted.dtype)
-    if cast_content.stride() != wanted.stride():
-        laid_out = torch.empty_strided(wanted.shape, wanted.stride(), dtype=wanted.dtype)
-        cast_content = laid_out.copy_(cast_content)
-    return _like(wanted, cast_content)
+    return cast_to({"": wanted}, {"": content})[""]
+
+
+def cast_to(wanted: Weights, contents: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each with the type and the strides that ``wanted`` has by its name, and a parameter where that is one.
+
+    Args:
+        contents: is empty afterwards: what is cast is let go of one by one.
+    """
+    place = _Place(
+        sum(nbytes({name: wanted[name]}) for name, tensor in contents.items() if not _fits(tensor, wanted[name]))
+    )
+    found: dict[str, Tensor] = {}
+    for name in list(contents):
+        content, like = contents.pop(name), wanted[name]
+        found[name] = _like(like, content if _fits(content, like) else place.of(like).copy_(content))
+    return found
+
+
+class _Place:
+    """New memory for many tensors, in large pieces: torch takes it in pages of 4 KiB, several times slower."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+        self._piece = np.empty(0, np.uint8)
+        self._used = 0
+
+    def of(self, like: Tensor) -> Tensor:
+        """Without particular numbers."""
+        size = nbytes({"": like})
+        if not size:
+            return torch.empty(like.shape, dtype=like.dtype)
+        if self._used + size > self._piece.nbytes:
+            self._piece = np.empty(max(min(self._left, _PIECE), size), np.uint8)
+            self._used = 0
+        flat = torch.frombuffer(self._piece, dtype=like.dtype, count=like.numel(), offset=self._used)
+        self._used += -(-size // _ALIGNED) * _ALIGNED
+        self._left -= size
+        return flat.as_strided(like.shape, like.stride())
+
+
+def _fits(tensor: Tensor, wanted: Tensor) -> bool:
+    """What has another shape is for the module to refuse."""
+    return tensor.shape != wanted.shape or (tensor.dtype == wanted.dtype and tensor.stride() == wanted.stride())
 
 
 def _slots(module: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:

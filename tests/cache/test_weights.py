@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -94,3 +95,36 @@ def test_on_another_device_it_has_copies_and_the_set_stays_in_ram() -> None:
     assert all(isinstance(tensor, nn.Parameter) for tensor in model.parameters())
     weights.point(model, own, CPU)
     assert torch.equal(answer(model), answer(Model(1)))
+
+
+FORMS = [
+    torch.zeros(3, 5, dtype=torch.float64),
+    torch.zeros(4, 3, 2, 2).to(memory_format=torch.channels_last),
+    torch.zeros((), dtype=torch.int64),
+    torch.zeros(0, 3),
+    nn.Parameter(torch.zeros(7, dtype=torch.float16), requires_grad=False),
+]
+
+
+@pytest.mark.parametrize("piece", [64, 100, 1 << 20])
+def test_cast_to_the_type_and_the_strides_that_are_wanted(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr(weights, "_PIECE", piece)
+    wanted = {str(number): form.to("meta") for number, form in enumerate(FORMS)}
+    contents = {name: (torch.randn(form.shape) * 9).contiguous() for name, form in wanted.items()}
+    expected = {name: contents[name].to(form.dtype) for name, form in wanted.items()}
+    given = dict(contents)
+    found = weights.cast_to(wanted, given)
+    assert given == {}
+    for name, form in wanted.items():
+        assert torch.equal(found[name], expected[name])
+        assert (found[name].dtype, found[name].stride()) == (form.dtype, form.stride())
+        assert isinstance(found[name], nn.Parameter) == isinstance(form, nn.Parameter)
+    for name in found:  # no two in the same place
+        with torch.no_grad():
+            found[name].zero_()
+    assert all(torch.equal(tensor, torch.zeros_like(tensor)) for tensor in found.values())
+
+
+def test_what_is_as_wanted_is_taken_as_it_is() -> None:
+    content = torch.randn(3)
+    assert weights.cast_to({"a": torch.empty(3, device="meta")}, {"a": content})["a"] is content

@@ -85,9 +85,7 @@ def unet(version: Version, wanted: Weights, advanced: Advanced, unwanted: thread
     """
     if Version.of(version.file) != version:
         raise ReplacedError(f"{version.file} was replaced or removed while a picture was made with it")
-    read = _read(version.file, wanted.keys(), advanced, unwanted)
-    # one at a time, so that what was read is let go of while it is cast
-    return {name: weights.as_in(wanted[name], read.pop(name)) for name in list(read)}
+    return weights.cast_to(wanted, _read(version.file, wanted.keys(), advanced, unwanted))
 
 
 def nbytes(version: Version, names: Collection[str]) -> int:
