@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -233,7 +234,8 @@ def _alternate(name: str, acts: list[Callable[[], None]], rounds: int) -> None:
 def _note(found: Figures, name: str, picture: Picture) -> None:
     assert picture.by_plan == name.startswith(("plan", "after")), f"{name}: the other's way"
     own = found.setdefault(name, {})
-    for figure, value in {**picture._asdict(), **picture.counted}.items():
+    together = {"together": picture.switch + picture.ahead}
+    for figure, value in {**picture._asdict(), **picture.counted, **together}.items():
         if isinstance(value, int | float):
             own.setdefault(figure, []).append(value)
 
@@ -348,6 +350,7 @@ def report_switches(found: Figures, size: int) -> str:
             )
         )
         rows.append(("- its texts and reading, before the first step", *_pair(found, where, "ahead")))
+        rows.append(("- both together", *_pair(found, where, "together")))
         rows.append(("- texts encoded while sampling", *_pair(found, where, "encodings", "")))
         bytes_ours = megabytes(middle(found, ours, "bytes_read"))
         rows.append(("- read", bytes_ours, megabytes(middle(found, hosts, "files") * size), ""))
@@ -470,7 +473,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         checkpoints = place / "models/checkpoints"
-        config = pair.make(install, checkpoints)
+        with ProcessPoolExecutor(1) as apart:  # what it needs of memory goes with it
+            config = apart.submit(pair.make, install, checkpoints).result()
         size = (checkpoints / f"{pair.second}.safetensors").stat().st_size
         with webui(install, pair, checkpoints, config, place / "data") as bench:
             figures = measure(bench, arguments.rounds, arguments.parts, size)
