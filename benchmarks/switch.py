@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from benchmarks.loading import forget, read_plainly
+from benchmarks.loading import back_memory, forget, read_plainly
 from benchmarks.pairs import PAIRS, Pair
 from tests.webui.conftest import EXTENSIONS, KNOWN_OPTIONS
 from tests.webui.host import Install, Webui, find_install, running
@@ -67,6 +67,7 @@ class Bench:
     def __init__(self, host: Webui, pair: Pair, folder: Path) -> None:
         self.host, self.pair = host, pair
         self.file = folder / f"{pair.second}.safetensors"
+        self.fresh = int(2.5 * self.file.stat().st_size)  # in half precision as it is read, and in full as it is kept
 
     @property
     def pid(self) -> int:
@@ -87,9 +88,11 @@ class Bench:
             "steps": self.pair.steps,
         }
 
-    def render(self, **way: Any) -> Picture:
+    def render(self, backed_before: int | None = None, **way: Any) -> Picture:
+        """``backed_before``: the evaluation before which memory is made sure of; what that takes is not counted."""
         self.host.arm()
-        self.host.post("/stopwatch/clear", {}).raise_for_status()
+        back = {"before": backed_before, "bytes": self.fresh} if backed_before is not None else {}
+        self.host.post("/stopwatch/clear", back).raise_for_status()
         before = self._counted()
         started = time.perf_counter()
         self.host.try_generate(**{**self.pair.request, **way}).raise_for_status()
@@ -111,6 +114,7 @@ class Bench:
             forget(self.file)
         else:
             read_plainly(self.file)
+        back_memory(self.fresh)
 
     def _counted(self) -> dict[str, int]:
         told = self.host.get("/multipass/v1/cache")
@@ -123,12 +127,13 @@ def _picture(seconds: float, watch: dict[str, Any], state: dict[str, Any], count
     switched = next((index for index, own in enumerate(evaluations) if own["switched"]), None)
     lasted = [own["end"] - own["begin"] - own["ask"] for own in evaluations]
     median = statistics.median(lasted)
+    aside = sum(own["aside"] for own in evaluations)
     begins = [own["begin"] for own in evaluations]
     return Picture(
-        seconds=seconds,
+        seconds=seconds - aside,
         switch=evaluations[switched]["ask"] if switched is not None else 0,
         ahead=first - watch["batches"][0],
-        before=evaluations[switched]["begin"] - first if switched is not None else 0,
+        before=evaluations[switched]["begin"] - first - aside if switched is not None else 0,
         step=(begins[-1] - begins[1]) / (len(begins) - 2) if len(begins) > 2 else 0,
         ask=statistics.median(own["ask"] for own in evaluations),
         after=lasted[switched] - median if switched is not None else 0,
@@ -156,7 +161,7 @@ def switches(bench: Bench, rounds: int) -> Figures:
 
     def from_disk(name: str, way: dict[str, Any], *, cold: bool) -> None:
         bench.begin_anew(read_ahead=False, cold=cold)
-        _note(found, name, bench.render(**way))
+        _note(found, name, bench.render(at, **way))
 
     acts: list[Callable[[], None]] = [
         lambda: from_memory("plan, memory", 1, ours),
@@ -196,7 +201,7 @@ def stalls(bench: Bench, rounds: int) -> Figures:
     def one(at: int, *, ahead: bool, cold: bool) -> None:
         bench.begin_anew(read_ahead=ahead, cold=cold)
         name = ", ".join((f"after {at}", "cold" if cold else "warm", "ahead" if ahead else "not ahead"))
-        _note(found, name, bench.render(**bench.plan(at)))
+        _note(found, name, bench.render(None if ahead else at, **bench.plan(at)))
 
     acts: list[Callable[[], None]] = [
         lambda at=at, cold=cold, ahead=ahead: one(at, ahead=ahead, cold=cold)
