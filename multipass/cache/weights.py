@@ -11,6 +11,7 @@ from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -106,11 +107,9 @@ def taking_in(module: nn.Module) -> Generator[None]:
 
 def as_in(wanted: Tensor, content: Tensor) -> Tensor:
     """``content`` with the type and the strides of ``wanted``, and a parameter where that is one."""
-    cast_content = content.to(wanted.dtype)
-    if cast_content.stride() != wanted.stride():
-        laid_out = torch.empty_strided(wanted.shape, wanted.stride(), dtype=wanted.dtype)
-        cast_content = laid_out.copy_(cast_content)
-    return _like(wanted, cast_content)
+    if (content.dtype, content.stride()) != (wanted.dtype, wanted.stride()):
+        content = _fresh(wanted).copy_(content)
+    return _like(wanted, content)
 
 
 def _slots(module: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -126,6 +125,15 @@ def _slots(module: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
             for key, tensor in list(held.items()):
                 if tensor is not None:
                     yield f"{path}.{key}".replace(_WRAPPED, ""), held, key
+
+
+def _fresh(like: Tensor) -> Tensor:
+    """Memory in RAM for such a tensor. NumPy's comes in larger pages than torch's, see ``reader``."""
+    reach = 1 + sum((extent - 1) * step for extent, step in zip(like.shape, like.stride(), strict=True))
+    if not like.numel():
+        return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype)
+    buffer = torch.frombuffer(np.empty(reach * like.element_size(), np.uint8), dtype=torch.uint8)
+    return buffer.view(like.dtype).as_strided(like.shape, like.stride())
 
 
 def _in_ram(tensor: Tensor) -> Tensor:
