@@ -11,13 +11,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from benchmarks.loading import forget, read_plainly
+from benchmarks.loading import back_memory, forget, read_plainly
 from benchmarks.pairs import PAIRS, Pair
 from tests.webui.conftest import EXTENSIONS, KNOWN_OPTIONS
 from tests.webui.host import Install, Webui, find_install, running
@@ -66,6 +67,7 @@ class Bench:
     def __init__(self, host: Webui, pair: Pair, folder: Path) -> None:
         self.host, self.pair = host, pair
         self.file = folder / f"{pair.second}.safetensors"
+        self.fresh = int(2.5 * self.file.stat().st_size)  # in half precision as it is read, and in full as it is kept
 
     @property
     def pid(self) -> int:
@@ -86,9 +88,11 @@ class Bench:
             "steps": self.pair.steps,
         }
 
-    def render(self, **way: Any) -> Picture:
+    def render(self, backed_before: int | None = None, **way: Any) -> Picture:
+        """``backed_before``: the evaluation before which memory is made sure of; what that takes is not counted."""
         self.host.arm()
-        self.host.post("/stopwatch/clear", {}).raise_for_status()
+        back = {"before": backed_before, "bytes": self.fresh} if backed_before is not None else {}
+        self.host.post("/stopwatch/clear", back).raise_for_status()
         before = self._counted()
         started = time.perf_counter()
         self.host.try_generate(**{**self.pair.request, **way}).raise_for_status()
@@ -110,6 +114,7 @@ class Bench:
             forget(self.file)
         else:
             read_plainly(self.file)
+        back_memory(self.fresh)
 
     def _counted(self) -> dict[str, int]:
         told = self.host.get("/multipass/v1/cache")
@@ -122,12 +127,13 @@ def _picture(seconds: float, watch: dict[str, Any], state: dict[str, Any], count
     switched = next((index for index, own in enumerate(evaluations) if own["switched"]), None)
     lasted = [own["end"] - own["begin"] - own["ask"] for own in evaluations]
     median = statistics.median(lasted)
+    aside = sum(own["aside"] for own in evaluations)
     begins = [own["begin"] for own in evaluations]
     return Picture(
-        seconds=seconds,
+        seconds=seconds - aside,
         switch=evaluations[switched]["ask"] if switched is not None else 0,
         ahead=first - watch["batches"][0],
-        before=evaluations[switched]["begin"] - first if switched is not None else 0,
+        before=evaluations[switched]["begin"] - first - aside if switched is not None else 0,
         step=(begins[-1] - begins[1]) / (len(begins) - 2) if len(begins) > 2 else 0,
         ask=statistics.median(own["ask"] for own in evaluations),
         after=lasted[switched] - median if switched is not None else 0,
@@ -155,7 +161,7 @@ def switches(bench: Bench, rounds: int) -> Figures:
 
     def from_disk(name: str, way: dict[str, Any], *, cold: bool) -> None:
         bench.begin_anew(read_ahead=False, cold=cold)
-        _note(found, name, bench.render(**way))
+        _note(found, name, bench.render(at, **way))
 
     acts: list[Callable[[], None]] = [
         lambda: from_memory("plan, memory", 1, ours),
@@ -195,7 +201,7 @@ def stalls(bench: Bench, rounds: int) -> Figures:
     def one(at: int, *, ahead: bool, cold: bool) -> None:
         bench.begin_anew(read_ahead=ahead, cold=cold)
         name = ", ".join((f"after {at}", "cold" if cold else "warm", "ahead" if ahead else "not ahead"))
-        _note(found, name, bench.render(**bench.plan(at)))
+        _note(found, name, bench.render(None if ahead else at, **bench.plan(at)))
 
     acts: list[Callable[[], None]] = [
         lambda at=at, cold=cold, ahead=ahead: one(at, ahead=ahead, cold=cold)
@@ -233,7 +239,8 @@ def _alternate(name: str, acts: list[Callable[[], None]], rounds: int) -> None:
 def _note(found: Figures, name: str, picture: Picture) -> None:
     assert picture.by_plan == name.startswith(("plan", "after")), f"{name}: the other's way"
     own = found.setdefault(name, {})
-    for figure, value in {**picture._asdict(), **picture.counted}.items():
+    together = {"together": picture.switch + picture.ahead}
+    for figure, value in {**picture._asdict(), **picture.counted, **together}.items():
         if isinstance(value, int | float):
             own.setdefault(figure, []).append(value)
 
@@ -348,6 +355,7 @@ def report_switches(found: Figures, size: int) -> str:
             )
         )
         rows.append(("- its texts and reading, before the first step", *_pair(found, where, "ahead")))
+        rows.append(("- both together", *_pair(found, where, "together")))
         rows.append(("- texts encoded while sampling", *_pair(found, where, "encodings", "")))
         bytes_ours = megabytes(middle(found, ours, "bytes_read"))
         rows.append(("- read", bytes_ours, megabytes(middle(found, hosts, "files") * size), ""))
@@ -470,7 +478,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         checkpoints = place / "models/checkpoints"
-        config = pair.make(install, checkpoints)
+        with ProcessPoolExecutor(1) as apart:  # what it needs of memory goes with it
+            config = apart.submit(pair.make, install, checkpoints).result()
         size = (checkpoints / f"{pair.second}.safetensors").stat().st_size
         with webui(install, pair, checkpoints, config, place / "data") as bench:
             figures = measure(bench, arguments.rounds, arguments.parts, size)
