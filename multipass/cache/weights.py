@@ -176,15 +176,6 @@ def _slots(module: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
                     yield f"{path}.{key}".replace(_WRAPPED, ""), held, key
 
 
-def _fresh(like: Tensor) -> Tensor:
-    """Memory in RAM for such a tensor. NumPy's comes in larger pages than torch's, see ``reader``."""
-    reach = 1 + sum((extent - 1) * step for extent, step in zip(like.shape, like.stride(), strict=True))
-    if not like.numel():
-        return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype)
-    buffer = torch.frombuffer(np.empty(reach * like.element_size(), np.uint8), dtype=torch.uint8)
-    return buffer.view(like.dtype).as_strided(like.shape, like.stride())
-
-
 def _in_ram(tensor: Tensor) -> Tensor:
     return tensor if tensor.device.type in ("cpu", "meta") else _like(tensor, tensor.detach().cpu())
 
