@@ -110,8 +110,59 @@
 
     function draw(tab) {
         const fields = JSON.parse(field(tab, "fields").value);
-        form(tab).replaceChildren(...readPlan(tab).passes.map((own, index) => passFields(tab, index, own, fields)));
+        const preview = element("div", {class: "multipass-preview", "aria-live": "polite"});
+        const passes = readPlan(tab).passes.map((own, index) => passFields(tab, index, own, fields));
+        form(tab).replaceChildren(...passes, preview);
         form(tab).dataset.drawn = field(tab, "plan").value;
+        delete form(tab).dataset.asked;
+    }
+
+    // --- which steps would be whose: what the webui announces for the request as it stands in the page ---
+
+    function askedFor(tab) {
+        const value = (id) => gradioApp().querySelector(`#${tab}_${id} input[type=number], #${tab}_${id} input:not([type])`)?.value
+            ?? gradioApp().querySelector(`#${tab}_${id} input`)?.value;
+        const numbers = {steps: "steps", width: "width", height: "height", denoising_strength: "denoising_strength"};
+        const asked = {plan: field(tab, "plan").value, sampler_name: value("sampling"), img2img: tab === "img2img"};
+        for (const [name, id] of Object.entries(numbers)) {
+            const given = value(id);
+            if (given) {
+                asked[name] = Number(given);
+            }
+        }
+        const scheduler = value("scheduler");
+        return scheduler ? {...asked, scheduler} : asked;
+    }
+
+    function describe(own) {
+        const steps = own.end_step - own.first_step;
+        return `${own.name}: ${steps ? `steps ${own.first_step + 1}-${own.end_step}` : "no step"}`;
+    }
+
+    async function preview(tab) {
+        const shown = form(tab)?.querySelector(".multipass-preview");
+        if (!shown || !shown.offsetParent) { // a closed panel asks nothing
+            return;
+        }
+        const asked = askedFor(tab);
+        const body = JSON.stringify(asked);
+        if (!asked.sampler_name || form(tab).dataset.asked === body) {
+            return;
+        }
+        form(tab).dataset.asked = body;
+        let told;
+        try { // answered once no picture is being made
+            const answer = await fetch("./multipass/v1/validate", {method: "POST", body});
+            told = await answer.json();
+        } catch {
+            told = {};
+        }
+        if (form(tab).dataset.asked !== body) { // changed meanwhile
+            return;
+        }
+        shown.classList.toggle("multipass-refused", told.ok === false);
+        const wrong = (told.errors || []).map((error) => (error.path ? `${error.path}: ` : "") + error.message);
+        shown.textContent = told.ok ? told.passes.map(describe).join(" · ") : wrong.join("; ");
     }
 
     // called by gradio when the field changes; our own edits are drawn already, a pasted plan is not
@@ -130,6 +181,8 @@
                 writePlan(tab, EMPTY_PLAN);
             }
             draw(tab);
+            // gradio tells nobody of all that changes a field (a pasted picture, a script), so it is looked at
+            setInterval(() => preview(tab), 500);
         }
     });
 })();

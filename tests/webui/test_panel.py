@@ -184,6 +184,28 @@ def test_pasting_a_picture_without_a_plan_keeps_the_plan(page: Page, webui: Webu
     assert plan_field(page) == kept
 
 
+def test_c8_the_panel_tells_before_which_steps_are_whose(page: Page, webui: Webui) -> None:
+    preview = page.locator("#multipass_txt2img_form .multipass-preview")
+    set_request(page, webui)
+    open_panel(page)
+    choose(page, 1, "ink")
+    expect(preview).to_have_text("Pass 1: steps 1-10 · Pass 2: steps 11-20", timeout=30_000)
+    steps = page.locator("#txt2img_steps input[type=number]")
+    steps.fill("8")
+    steps.press("Tab")
+    expect(preview).to_have_text("Pass 1: steps 1-4 · Pass 2: steps 5-8", timeout=30_000)
+    assert re.search(r"Multipass passes: .*1-4; .*5-8", generate(page))
+    page.evaluate(
+        """() => {
+            const field = gradioApp().querySelector("#multipass_txt2img_plan textarea");
+            field.value = JSON.stringify({version: 1, passes: [{checkpoint: "gone"}, {switch_at: 0.5}]});
+            field.dispatchEvent(new Event("input", {bubbles: true}));
+        }"""
+    )
+    expect(preview).to_contain_text('passes[0].checkpoint: the webui lists no checkpoint "gone"', timeout=30_000)
+    expect(preview).to_have_class(re.compile("multipass-refused"))
+
+
 def test_what_is_refused_is_said_in_the_page(page: Page, webui: Webui) -> None:
     if webui.install.host in ("classic", "reforge"):
         pytest.skip("this host tells no exception's text in its page, only its API does")
