@@ -28,12 +28,14 @@ class _Serving:
         self._reload = self._reload_vae = None
 
     def begin(self) -> None:
-        self._holders += 1
-        if self._holders == 1:
+        if not self._holders:
             self._reload, self._reload_vae = sd_models.reload_model_weights, sd_vae.reload_vae_weights
-            self._replaced.enter_context(hooks.replaced(sd_models, reload_model_weights=self._served))
-            self._replaced.enter_context(hooks.replaced(sd_vae, reload_vae_weights=self._served_vae))
-            self._replaced.enter_context(networks.guarded())
+            with ExitStack() as replaced:
+                replaced.enter_context(hooks.replaced(sd_models, reload_model_weights=self._served))
+                replaced.enter_context(hooks.replaced(sd_vae, reload_vae_weights=self._served_vae))
+                replaced.enter_context(networks.guarded())
+                self._replaced = replaced.pop_all()
+        self._holders += 1
 
     def end(self) -> None:
         self._holders -= 1

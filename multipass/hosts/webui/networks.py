@@ -140,7 +140,7 @@ def guarded() -> Iterator[None]:
     """While this lasts, the host merges other networks than ``merge`` has into the layer's own tensors' stead: first
     these are back in place, and are copied aside, as it always does."""
     lora = _extension()
-    if lora is None:
+    if not hasattr(lora, "network_apply_weights"):  # off, or the Forge family's, which merges elsewhere
         yield
         return
     original = lora.network_apply_weights
