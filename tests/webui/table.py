@@ -84,9 +84,12 @@ def _reason(report: pytest.TestReport) -> str:
 
 
 def write(host: str, outcomes: Outcomes) -> None:
-    """Keep a run's outcomes and draw the table anew."""
+    """Keep a run's outcomes, by row, and draw the table anew. A run of some rows leaves the others."""
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{host}.json").write_text(json.dumps(outcomes, indent=1) + "\n")
+    file = FOLDER / f"{host}.json"
+    before: Outcomes = json.loads(file.read_text()) if file.exists() else {}
+    found = {**before, **outcomes}
+    file.write_text(json.dumps({row: found[row] for row in ROWS if row in found}, indent=1) + "\n")
     DOCUMENT.write_text(with_table(DOCUMENT.read_text()))
 
 
