@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from multipass.plan import MAX_PASSES
 from tests.webui import checkpoints
 from tests.webui.conftest import EXTENSIONS, KNOWN_OPTIONS
 from tests.webui.host import Webui, find_install, running
@@ -27,7 +28,7 @@ REQUEST: dict[str, Any] = {
     "sampler_name": "Euler",
 }
 REFINER = {"refiner_checkpoint": "ink", "refiner_switch_at": 0.5}
-FURTHER = 16
+FURTHER = MAX_PASSES - 2
 
 
 def plan(switches: int) -> dict[str, Any]:
