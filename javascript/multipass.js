@@ -122,10 +122,9 @@
     function askedFor(tab) {
         const value = (id) => gradioApp().querySelector(`#${tab}_${id} input[type=number], #${tab}_${id} input:not([type])`)?.value
             ?? gradioApp().querySelector(`#${tab}_${id} input`)?.value;
-        const numbers = {steps: "steps", width: "width", height: "height", denoising_strength: "denoising_strength"};
         const asked = {plan: field(tab, "plan").value, sampler_name: value("sampling"), img2img: tab === "img2img"};
-        for (const [name, id] of Object.entries(numbers)) {
-            const given = value(id);
+        for (const name of ["steps", "width", "height", "denoising_strength"]) {
+            const given = value(name);
             if (given) {
                 asked[name] = Number(given);
             }

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from multipass.cache import policy
+from multipass.cache import policy, weights
 from multipass.cache.weights import Weights
 
 Budget = Callable[[int], int]
@@ -114,7 +114,7 @@ class Tier:
         with self._lock:
             self.discard(key)
             kept = Kept({name: self._shared(name, part) for name, part in parts.items()}, notes)
-            contents = {id(part): _nbytes(part) for part in kept.parts.values()}
+            contents = {id(part): weights.nbytes(part) for part in kept.parts.values()}
             if self._make_room(contents, here=True):
                 self._units[key] = _Unit(kept, contents)
                 self._touch(key)
@@ -137,7 +137,7 @@ class Tier:
         """What is here, the last used first."""
         with self._lock:
             return [
-                Entry(key, component, _nbytes(part), key in self._leased)
+                Entry(key, component, weights.nbytes(part), key in self._leased)
                 for key in sorted(self._units, key=self._used.__getitem__, reverse=True)
                 if (kept := self._units[key].kept) is not None
                 for component, part in kept.parts.items()
@@ -255,10 +255,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     """torch says it of RAM in a RuntimeError, of a GPU in a kind of its own."""
     said = ("not enough memory", "can't allocate memory")
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(text in str(error) for text in said)
-
-
-def _nbytes(part: Weights) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in part.values())
 
 
 def _same(one: Weights, other: Weights) -> bool:

@@ -58,10 +58,8 @@ def outline(info: Any) -> dict[str, Tensor] | None:
     return None if by_its_numbers else named
 
 
-def without_unet(info: Any, advanced: Advanced) -> dict[str, Tensor]:
-    """All of a safetensors file as the host takes it, the UNet's tensors on the ``meta`` device."""
-    outlined = outline(info)
-    assert outlined is not None
+def without_unet(info: Any, outlined: Weights, advanced: Advanced) -> dict[str, Tensor]:
+    """All of a safetensors file as the host takes it, the UNet's tensors as its outline has them."""
     names = [name for name in _header(info.filename) if not name.startswith(UNET)]
     return {**outlined, **sd_models.get_state_dict_from_checkpoint(_read(info.filename, names, advanced))}
 

@@ -314,15 +314,18 @@ class InPlace:
         """Have the host load it: without the UNet's numbers, if these can be read later. ``None`` where it does not fit
         the module, or there is no room for it."""
         model, ram = self._model, self.cache.ram
-        outlined, advanced = files.outline(info) is not None, self.cache.note_read
+        outlined, advanced = files.outline(info), self.cache.note_read
         held = weights.split(weights.held(model), _COMPONENTS)
-        if outlined:
+        if outlined is not None:
             del held["unet"]
         if not ram.reserve(key, sum(weights.nbytes(part) for part in held.values())):
             self.had_no_room = True
             return None, None
         try:
-            state_dict = files.without_unet(info, advanced) if outlined else files.whole(info, advanced)
+            if outlined is not None:
+                state_dict = files.without_unet(info, outlined, advanced)
+            else:
+                state_dict = files.whole(info, advanced)
             _shapes[key.checkpoint] = shape = _shape(state_dict, info)
             if not _same_module(shape, model):
                 return None, None
@@ -396,10 +399,9 @@ class InPlace:
         sd_vae.base_vae = entered.rest.parts.get(_BASE_VAE)
         shared.opts.data[_HASH_OPTION] = notes.sha256
         vae = entered.rest.parts["vae"].values()
+        # which the host changes when a decoded picture has no numbers
         if any(tensor.is_floating_point() and tensor.dtype != devices.dtype_vae for tensor in vae):
-            model.first_stage_model.to(
-                devices.dtype_vae
-            )  # which the host changes when a decoded picture has no numbers
+            model.first_stage_model.to(devices.dtype_vae)
         sd_models.apply_alpha_schedule_override(model)  # as at the end of the host's own loading
         self._current, self._entered = key, entered
         self._lease()

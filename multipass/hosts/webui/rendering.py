@@ -22,7 +22,6 @@ from multipass.schedule import SamplingSteps, Segment, segments, starts_with
 _ATTRIBUTE = "multipass_rendering"
 _ABSENT = hooks.ABSENT
 _CLIP_SKIP = "CLIP_stop_at_last_layers"  # the host reads the option whenever it encodes a text
-_HIRES = ("hr_checkpoint_info", "hr_prompt", "hr_negative_prompt")  # the host fills them in
 _attached: list[Rendering] = []  # and not ended
 
 
@@ -102,7 +101,6 @@ class Rendering:
         self._cfg_scale, self._refiner_checkpoint = p.cfg_scale, p.refiner_checkpoint
         first = self._settings_of[self._first]
         self._request_clip_skip = p.override_settings.get(_CLIP_SKIP, getattr(shared.opts, _CLIP_SKIP))
-        self._hires_before = {name: getattr(p, name) for name in _HIRES if hasattr(p, name)}
         ours: dict[str, Any] = {}
         if self._first in self._checkpoints:
             ours["sd_model_checkpoint"] = self._checkpoints[self._first].title
