@@ -76,6 +76,10 @@ Strength = Annotated[
 Side = Annotated[int, Meta(description="Pixels.", ge=8, le=16384)]
 
 
+_INHERITED = ("cfg_scale", "clip_skip")
+_INHERITED_BY_HEADS = (*_INHERITED, "steps", "sampler_name", "scheduler", "denoising_strength")
+
+
 class Pass(Strict, frozen=True, kw_only=True):
     """One pass. ``None`` means: left out, therefore inherited."""
 
@@ -131,6 +135,27 @@ class Request(Strict, frozen=True, kw_only=True):
     cfg_scale: CfgScale | None = None
 
 
+class Trajectory(msgspec.Struct, frozen=True):
+    """One sampling from noise (or from a picture made noisy again) to a picture: its head and the switch passes that
+    continue it.
+
+    Attributes:
+        passes: each with its index in ``Plan.passes``, as ``Plan.running`` has it; the head first.
+    """
+
+    passes: tuple[tuple[int, Pass], ...]
+
+    @property
+    def index(self) -> int:
+        """The head's place in ``Plan.passes``."""
+        return self.passes[0][0]
+
+    @property
+    def head(self) -> Pass:
+        """What begins it: the first pass, or a refine or subject pass."""
+        return self.passes[0][1]
+
+
 class Plan(Strict, frozen=True, kw_only=True):
     """An ordered list of passes; see ``docs/plan.md`` for the format by example."""
 
@@ -147,8 +172,9 @@ class Plan(Strict, frozen=True, kw_only=True):
     def running(self) -> tuple[tuple[int, Pass], ...]:
         """The enabled passes, each with its index in ``passes``, what it leaves out filled in where the plan says it.
 
-        A checkpoint comes from the pass before; CFG and clip skip from the head. What stays ``None`` is the request's
-        (or, for the VAE, the host's). Texts are not touched: ``prompts.py`` joins them.
+        A checkpoint comes from the pass before; a switch pass takes CFG and clip skip from its head, a head these and
+        how it samples from the head before. What stays ``None`` is the request's (or, for the VAE, the host's). Texts
+        are not touched: ``prompts.py`` joins them.
         """
         head: Pass | None = None
         checkpoint: str | None = None
@@ -157,15 +183,25 @@ class Plan(Strict, frozen=True, kw_only=True):
             if not own.enabled:
                 continue
             checkpoint = own.checkpoint or checkpoint
-            cfg_scale, clip_skip = own.cfg_scale, own.clip_skip
-            if head is not None:
-                cfg_scale = head.cfg_scale if cfg_scale is None else cfg_scale
-                clip_skip = head.clip_skip if clip_skip is None else clip_skip
-            whole = msgspec.structs.replace(own, checkpoint=checkpoint, cfg_scale=cfg_scale, clip_skip=clip_skip)
-            if head is None or own.is_head:
-                head = whole
+            begins = head is None or own.is_head
+            inherited = _INHERITED_BY_HEADS if begins else _INHERITED
+            left_out = [name for name in inherited if getattr(own, name) is None]
+            whole = msgspec.structs.replace(
+                own, checkpoint=checkpoint, **{name: getattr(head, name, None) for name in left_out}
+            )
+            head = whole if begins else head
             filled.append((index, whole))
         return tuple(filled)
+
+    @property
+    def trajectories(self) -> tuple[Trajectory, ...]:
+        """The enabled passes by what is sampled in one go, in order. Every plan that ``decode`` gives has one."""
+        found: list[list[tuple[int, Pass]]] = []
+        for index, own in self.running:
+            if not found or own.is_head:
+                found.append([])
+            found[-1].append((index, own))
+        return tuple(Trajectory(tuple(passes)) for passes in found)
 
     def unit_of(self, own: Pass) -> SwitchUnit:
         """How ``own.switch_at`` is read."""

@@ -59,15 +59,18 @@ class Segment(msgspec.Struct, frozen=True):
     sigma_out: float
 
 
-def segments(plan: Plan, steps: SamplingSteps) -> tuple[Segment, ...]:
-    """The segments of the plan's trajectory, in order; together they are all the steps, none is empty.
+def segments(plan: Plan, steps: SamplingSteps, trajectory: int = 0) -> tuple[Segment, ...]:
+    """The segments of one of the plan's trajectories, in order; together they are all its steps, none is empty.
 
     A pass that gets no step has no segment.
+
+    Args:
+        trajectory: its place in ``plan.trajectories``.
 
     Raises:
         PlanError: where a pass would begin before the pass ahead of it, or after a step that there is not.
     """
-    running = plan.running
+    running = plan.trajectories[trajectory].passes
     starts = [0, *(_first_step(plan.unit_of(own), own, steps) for _, own in running[1:])]
     problems = [
         Problem(
@@ -124,10 +127,10 @@ def span(part: Segment) -> str:
     return f"{first}" if first == last else f"{first}-{last}"
 
 
-def starts_with(plan: Plan) -> int:
-    """The index of the pass that holds at the first step, as far as that is certain for every sampler: a fraction or
-    a number of steps of 0 is. (Whether a sigma is reached at once depends on the sampler.)"""
-    first, *others = plan.running
+def starts_with(plan: Plan, trajectory: int = 0) -> int:
+    """The index of the pass that holds at a trajectory's first step, as far as that is certain for every sampler: a
+    fraction or a number of steps of 0 is. (Whether a sigma is reached at once depends on the sampler.)"""
+    first, *others = plan.trajectories[trajectory].passes
     for index, own in others:
         if plan.unit_of(own) is SwitchUnit.SIGMA or own.switch_at != 0:
             break

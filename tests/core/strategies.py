@@ -60,6 +60,28 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 @st.composite
+def refined_plans(draw: st.DrawFn) -> Plan:
+    """The same, some of their later passes refining."""
+    plan = draw(plans())
+    refine = st.builds(
+        Pass,
+        kind=st.just(PassKind.REFINE),
+        enabled=st.booleans(),
+        checkpoint=st.none() | names,
+        steps=st.none() | st.integers(1, 60),
+        sampler_name=st.none() | names,
+        scheduler=st.none() | names,
+        denoising_strength=st.none() | st.floats(0, 1),
+        cfg_scale=st.none() | st.floats(1, 30),
+        scale=st.none() | st.floats(0.25, 8),
+    )
+    first, *others = plan.passes
+    return msgspec.structs.replace(
+        plan, passes=(first, *(draw(refine) if draw(st.booleans()) else own for own in others))
+    )
+
+
+@st.composite
 def ordered_plans(draw: st.DrawFn) -> Plan:
     """Plans whose boundaries, in one unit, are in the order in which a sampler reaches them."""
     plan = draw(plans())

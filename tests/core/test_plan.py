@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multipass.plan import Plan, PlanError, decode, encode, json_schema
-from tests.core.strategies import plans
+from tests.core.strategies import refined_plans
 
 TWO = {
     "version": 1,
@@ -137,13 +137,44 @@ def test_only_the_checkpoint_chains_and_the_rest_comes_from_the_head() -> None:
     ]
 
 
-@given(plans())
+def test_a_head_inherits_how_it_samples_from_the_head_before() -> None:
+    plan = decode(
+        {
+            "version": 1,
+            "passes": [
+                {"checkpoint": "a", "steps": 30, "cfg_scale": 5},
+                {"checkpoint": "b", "switch_at": 0.5, "cfg_scale": 9},
+                {"kind": "refine", "denoising_strength": 0.4, "sampler_name": "Euler", "scale": 2},
+                {"switch_at": 0.5},
+                {"kind": "refine", "checkpoint": "c", "steps": 8},
+            ],
+        }
+    )
+    first, refined, last = plan.trajectories
+    assert [trajectory.index for trajectory in (first, refined, last)] == [0, 2, 4]
+    assert (refined.head.checkpoint, refined.head.steps, refined.head.cfg_scale) == ("b", 30, 5)
+    inherited = (last.head.checkpoint, last.head.steps, last.head.denoising_strength, last.head.sampler_name)
+    assert inherited == ("c", 8, 0.4, "Euler")
+    assert last.head.scale is None, "else every pass would enlarge again"
+    switched = refined.passes[1][1]
+    assert (switched.checkpoint, switched.cfg_scale, switched.steps) == ("b", 5, None)
+
+
+@given(refined_plans())
+def test_trajectories_are_the_enabled_passes_each_begun_by_its_head(plan: Plan) -> None:
+    trajectories = plan.trajectories
+    assert tuple(own for trajectory in trajectories for own in trajectory.passes) == plan.running
+    assert all(trajectory.head.is_head for trajectory in trajectories[1:])
+    assert not any(own.is_head for trajectory in trajectories for _, own in trajectory.passes[1:])
+
+
+@given(refined_plans())
 def test_a_plan_written_and_read_is_the_same_plan(plan: Plan) -> None:
     assert decode(encode(plan)) == plan
     assert encode(decode(encode(plan))) == encode(plan)
 
 
-@given(plans())
+@given(refined_plans())
 def test_every_plan_fits_the_published_schema(plan: Plan) -> None:
     jsonschema.validate(json.loads(encode(plan)), json_schema())
 

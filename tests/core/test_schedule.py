@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from multipass.plan import Plan, PlanError, SwitchUnit, decode
 from multipass.run import PlanRun
-from multipass.schedule import SamplingSteps, Segment, describe, segments
+from multipass.schedule import SamplingSteps, Segment, describe, segments, starts_with
 from tests.core.strategies import laid_out, plans, sampling_steps
 
 
@@ -99,6 +99,14 @@ def test_where_a_pass_begins_in_twenty_steps(unit: str, at: float, expected: int
 def test_a_there_and_back_plan_and_a_pass_without_a_step() -> None:
     parts = segments(plan(0.25, 0.5, 0.5, 0.75), linear(8))
     assert spans(parts) == [(0, 0, 2), (1, 2, 4), (3, 4, 6), (4, 6, 8)]
+
+
+def test_each_trajectory_is_laid_over_its_own_steps() -> None:
+    passes = [{}, {"switch_at": 0.5}, {"kind": "refine", "steps": 4}, {"switch_at": 0.5}]
+    refined = decode({"version": 1, "passes": passes})
+    assert spans(segments(refined, linear(8))) == [(0, 0, 4), (1, 4, 8)]
+    assert spans(segments(refined, linear(4), 1)) == [(2, 0, 2), (3, 2, 4)]
+    assert (starts_with(refined), starts_with(refined, 1)) == (0, 2)
 
 
 def test_a_boundary_before_the_one_ahead_is_refused() -> None:
