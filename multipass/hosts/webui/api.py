@@ -49,7 +49,8 @@ def register(_: Any, app: FastAPI) -> None:
 
 
 def validate(body: bytes) -> dict[str, Any]:
-    """The steps of each enabled pass, half-open and counted from 0, or what is wrong. Nothing is rendered.
+    """The steps of each enabled pass, half-open and counted from 0 within its trajectory, or what is wrong. Nothing is
+    rendered.
 
     A pass that gets no step has an empty range. Asks the host's own sampler, so it waits while a picture is made.
     """
@@ -63,12 +64,13 @@ def validate(body: bytes) -> dict[str, Any]:
         return {"ok": False, "errors": [{"path": p.path, "message": p.message} for p in error.problems]}
     parts = {part.pass_index: part for part in rendering.parts}
     passes: list[dict[str, Any]] = []
-    reached = 0
-    for index, _ in plan.running:
-        part = parts.get(index)
-        first, end = (part.first_step, part.end_step) if part else (reached, reached)
-        passes.append({"name": plan.label(index), "first_step": first, "end_step": end})
-        reached = end
+    for trajectory in plan.trajectories:
+        reached = 0
+        for index, _ in trajectory.passes:
+            part = parts.get(index)
+            first, end = (part.first_step, part.end_step) if part else (reached, reached)
+            passes.append({"name": plan.label(index), "first_step": first, "end_step": end})
+            reached = end
     return {"ok": True, "passes": passes}
 
 

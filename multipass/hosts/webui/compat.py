@@ -194,8 +194,14 @@ def prepare_loaded(p: Any) -> None:
     """What the request asked of the model and a fresh load lost: tiling, token merging, the noise schedule option."""
     if not IS_FORGE_FAMILY:  # whose own Refiner leaves a fresh load as it is
         _model_hijack().apply_circular(p.tiling)
-        sd_models.apply_token_merging(p.sd_model, p.get_token_merging_ratio())
+        merge_tokens(p)
         sd_models.apply_alpha_schedule_override(p.sd_model, p)
+
+
+def merge_tokens(p: Any) -> None:
+    """Let the model merge tokens as the request now says; the Forge family does so with every sampling."""
+    if not IS_FORGE_FAMILY:
+        sd_models.apply_token_merging(p.sd_model, p.get_token_merging_ratio())
 
 
 def restore_schedule(model: Any) -> None:
@@ -255,6 +261,17 @@ def sampler(name: str, scheduler: str) -> dict[str, str] | None:
     if not name.startswith(sampler_name) or (rest and rest not in sd_schedulers.schedulers_map):
         return None
     return {"sampler_name": sampler_name, "scheduler": found}
+
+
+def schedulers(sampler_name: str) -> list[str]:
+    """The schedule types that go with a sampler, by the names that ``sampler`` takes."""
+    if importlib.util.find_spec("modules.sd_schedulers") is None:
+        prefix = f"{sampler_name} "
+        named = [known.name.removeprefix(prefix) for known in sd_samplers.all_samplers if known.name.startswith(prefix)]
+        return ["Automatic", *named]
+    from modules import sd_schedulers
+
+    return list(sd_schedulers.schedulers_map)
 
 
 def sampling_function_home() -> Any:
