@@ -454,8 +454,8 @@ def both(install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_c6_into_another_latent_space_is_the_hires_fix_by_pixels(both: Webui, pair: tuple[str, str]) -> None:
     """As good as: the host draws from a generator when it builds the other module, and encodes with it after that."""
     first, second = pair
-    way = {"upscaler": "None", "checkpoint": second}
-    ours = both.generate_unchanged(plan=plan({"checkpoint": first}, refine(**way)), **REQUEST)
+    second_pass = {**REFINE, "scale": 2, "checkpoint": second}
+    ours = both.generate_unchanged(plan=plan({"checkpoint": first}, second_pass), **REQUEST)
     assert runs(ours) == [(first, 10), (second, 4)]
     assert any("was decoded and encoded again" in comment for comment in both.state()["comments"])
     asked = {"hr_upscaler": "None", "hr_checkpoint_name": second}

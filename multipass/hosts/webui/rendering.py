@@ -303,7 +303,7 @@ class Rendering:
         p, head, size, pictures = self.p, self._trajectories[number].head, self._sizes[number], None
         first = starts_with(self.plan, number)
         shared.state.nextjob()
-        if refining.enlarges_pixels(head) or self._takes_other_latents(first):
+        if self._takes_other_latents(first) or refining.enlarges_pixels(head):
             pictures = refining.decoded(p, latent)
         self._put(first)  # the levels of noise are its
         run = self._lay_out(number)
