@@ -97,6 +97,40 @@ def test_c6_what_a_pass_has_of_its_own_is_what_the_hires_fix_has(
     assert ours.pixels == host.pixels
 
 
+SETTINGS = [
+    {"token_merging_ratio_hr": 0.5},
+    {"token_merging_ratio": 0.5},
+    {"eta_noise_seed_delta": 31337},
+    {"img2img_extra_noise": 0.1},
+    {"CLIP_stop_at_last_layers": 2},
+    {"use_old_scheduling": True},
+    {"sd_noise_schedule": "Zero Terminal SNR"},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda own: next(iter(own)))
+def test_c6_the_hosts_settings_act_as_in_the_hires_fix(webui: Webui, settings: dict[str, Any]) -> None:
+    own = {"prompt": "[a fox:a rocket:0.5]", "sampler_name": "Euler a"}
+    asked = {"hr_prompt": own["prompt"], "hr_sampler_name": "Euler a", "override_settings": settings}
+    ours = webui.generate(plan=plan({}, refine(**own)), **REQUEST, override_settings=settings)
+    assert ours.pixels == by_hires(webui, **asked).pixels
+    if not webui.install.is_forge:  # whose API fails on any infotext
+        assert webui.generate(infotext=ours.infotexts[0]).pixels == ours.pixels
+
+
+OF_REQUEST = [
+    {"subseed": 3, "subseed_strength": 0.5},
+    {"tiling": True},
+    {"seed_resize_from_w": 64, "seed_resize_from_h": 64},
+]
+
+
+@pytest.mark.parametrize("more", OF_REQUEST, ids=lambda own: next(iter(own)))
+def test_c6_what_the_request_says_acts_as_in_the_hires_fix(webui: Webui, more: dict[str, Any]) -> None:
+    ours = webui.generate_unchanged(plan=plan({}, refine(upscaler="Nearest")), **REQUEST, **more)
+    assert ours.pixels == by_hires(webui, hr_upscaler="Nearest", **more).pixels
+
+
 def test_c6_what_a_pass_leaves_out_is_the_requests(webui: Webui) -> None:
     request = {"sampler_name": "Euler a", "prompt": "[a rocket:an owl:0.5] <lora:two:1>", "cfg_scale": 6}
     forge = {"hr_cfg": 6} if webui.install.is_forge else {}
@@ -253,7 +287,10 @@ def test_after_the_hires_fix_its_latent_goes_on(webui: Webui) -> None:
     )
     assert runs(ours) == [("soft", 14), ("ink", 4)]
     assert size(ours.pixels[0]) == 384 * 192
-    inherits = webui.generate(plan=plan({}, {"kind": "refine", "steps": 4}), **request)
+    inheriting = plan({}, {"kind": "refine", "steps": 4})
+    asked = {"plan": inheriting, "steps": 10, "sampler_name": "Euler", "enable_hr": True}
+    assert webui.post("/multipass/v1/validate", asked).json()["passes"][1]["end_step"] == 4
+    inherits = webui.generate(plan=inheriting, **request)
     says_it = webui.generate(plan=plan({}, {"kind": "refine", "steps": 4, "denoising_strength": 0.6}), **request)
     assert inherits.same_picture(says_it)
 

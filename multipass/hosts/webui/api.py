@@ -30,6 +30,7 @@ class ValidateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     scheduler: str = "Automatic"
     img2img: bool = False
     denoising_strength: Strength = 0.75
+    enable_hr: bool = False
     width: Annotated[int, msgspec.Meta(ge=64)] = 512
     height: Annotated[int, msgspec.Meta(ge=64)] = 512
 
@@ -123,12 +124,11 @@ def _request(asked: ValidateBody) -> Any:
     named = compat.sampler(asked.sampler_name, asked.scheduler)
     if named is None:
         raise PlanError(Problem("sampler_name", f'the webui has no sampler "{asked.sampler_name}"'))
-    common = {"steps": asked.steps, **named}
-    size = {"width": asked.width, "height": asked.height}
+    common = {"steps": asked.steps, "width": asked.width, "height": asked.height, **named}
+    common["denoising_strength"] = asked.denoising_strength
     if asked.img2img:
-        strength = asked.denoising_strength
-        return processing.StableDiffusionProcessingImg2Img(**common, **size, denoising_strength=strength)
-    return processing.StableDiffusionProcessingTxt2Img(**common, **size)
+        return processing.StableDiffusionProcessingImg2Img(**common)
+    return processing.StableDiffusionProcessingTxt2Img(**common, enable_hr=asked.enable_hr)
 
 
 def _guard(app: FastAPI) -> Callable[[Request], None]:

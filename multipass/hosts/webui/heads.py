@@ -68,10 +68,20 @@ def sampled_as(p: Any, head: Pass, size: Size) -> Iterator[None]:
     params = p.extra_generation_params
     told = {_SCHEDULE_TOLD: params.get(_SCHEDULE_TOLD, hooks.ABSENT)}
     ratio = p.get_token_merging_ratio(for_hr=True)
+    if ratio != p.get_token_merging_ratio():
+        params["Token merging ratio hr"] = ratio  # which the host tells of its hires fix alone
     with hooks.replaced(p, **size._asdict(), token_merging_ratio=ratio, **fields(p, head)):
+        tell_seed_delta(p)
         yield
     hooks.put_back(params, told)
     compat.merge_tokens(p)
+
+
+def tell_seed_delta(p: Any) -> None:
+    """What the picture's text tells of a sampler that the setting acts on, where the request's is another."""
+    config = sd_samplers.find_sampler_config(p.sampler_name)
+    if shared.opts.eta_noise_seed_delta and config is not None and config.options.get("uses_ensd", False):
+        p.extra_generation_params["ENSD"] = shared.opts.eta_noise_seed_delta
 
 
 @contextmanager

@@ -170,6 +170,8 @@ class Rendering:
         vars(p).update(self._own)
         if "denoising_strength" in self._own:  # told by the host when it began, of what the first pass has
             p.extra_generation_params["Denoising strength"] = self._requested["denoising_strength"]
+        if self._own:
+            heads.tell_seed_delta(p)
         if not getattr(p, "iteration", 0):
             shared.state.job_count += p.n_iter * sum(heads.redraws(p, own.head) for own in self._trajectories[1:])
         self._put(self._first)  # somebody may have chosen another checkpoint for the next picture meanwhile
@@ -312,9 +314,8 @@ class Rendering:
             latent = refining.enlarged_latent(latent, head, size)
         else:
             latent, pictures = refining.encoded(p, pictures, head, size)
-        self._enter(
-            run.current
-        )  # after that, as in hires fix: networks draw from the generator that encoding draws from
+        # not earlier: networks that are read draw from the generator that the encoding of a picture draws from
+        self._enter(run.current)
         compat.merge_tokens(p)
         samples = self._sampled(run, functools.partial(refining.sampled, p, latent, pictures, times))
         self._check_that_all_ran(run)
