@@ -470,17 +470,18 @@ def test_c24_what_the_first_pass_cannot_have_in_txt2img(webui: Webui, field: dic
     )
 
 
-# --- another latent space --------------------------------------------------------------------------------------------
+# --- other kinds of model ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def both(install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
-    """A host with SD 1.x and SDXL checkpoints."""
+    """A host with SD 1.x and SDXL checkpoints, and one for inpainting."""
     if install.is_forge_family:
         pytest.skip("this host knows no small models of this family")
     folder = tmp_path_factory.mktemp("both") / "checkpoints"
     config = checkpoints.make(folder)
     families.make(folder)
+    checkpoints.make_inpainting(folder)
     data = tmp_path_factory.mktemp("both") / "data"
     with running(install, data, folder, config, EXTENSIONS) as host:
         settle(host)
@@ -513,3 +514,22 @@ def test_c11_within_sdxl_a_refine_pass_is_told_its_own_size(both: Webui) -> None
     host = by_hires(both, hr_checkpoint_name="xl_other", **settings)
     assert runs(ours) == runs(host) == [("xl", 10), ("xl_other", 4)]
     assert ours.pixels == host.pixels
+
+
+INPAINT = {"override_settings": {"sd_model_checkpoint": "inpaint"}}
+
+
+def test_c6_an_inpainting_model_without_a_mask_is_shown_what_the_hires_fix_shows_it(both: Webui) -> None:
+    """At the first size: the host shows it a picture of that size in the hires fix too."""
+    ours = both.generate_unchanged(plan=plan({}, refine(scale=1)), **REQUEST, **INPAINT)
+    assert ours.pixels == by_hires(both, hr_scale=1, **INPAINT).pixels
+    assert runs(both.generate_unchanged(plan=plan({}, refine()), **REQUEST, **INPAINT)) == [("inpaint", 14)]
+
+
+@pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
+def test_the_mask_holds_for_an_inpainting_model(both: Webui, picture: str, upscaler: str) -> None:
+    request = inpainting(picture, **INPAINT)
+    masked = both.generate_unchanged("img2img", plan=plan({}, refine(upscaler=upscaler)), **request)
+    host = both.generate("img2img", **inpainting(picture, width=256, height=128, **INPAINT))
+    kept = [Image.frombytes("RGB", (256, 128), one.pixels[0]).crop((0, 0, 112, 128)) for one in (masked, host)]
+    assert kept[0].tobytes() == kept[1].tobytes()
