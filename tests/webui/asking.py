@@ -56,7 +56,9 @@ def asking_for(webui: Webui, sampler: Sampler, **more: Any) -> dict[str, Any]:
 
 
 def hires(webui: Webui) -> dict[str, Any]:
-    forge = {"hr_additional_modules": ["Use same choices"], "hr_cfg": 4} if webui.install.is_forge else {}
+    forge: dict[str, Any] = {"hr_additional_modules": ["Use same choices"]} if webui.install.is_forge else {}
+    if webui.install.host in ("forge", "reforge"):  # where 1 is what it is without
+        forge["hr_cfg"] = REQUEST["cfg_scale"]
     hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "hr_second_pass_steps": 4}
     return {**hires, "denoising_strength": 0.6, **forge}
 

@@ -133,7 +133,7 @@ def test_c6_what_the_request_says_acts_as_in_the_hires_fix(webui: Webui, more: d
 
 def test_c6_what_a_pass_leaves_out_is_the_requests(webui: Webui) -> None:
     request = {"sampler_name": "Euler a", "prompt": "[a rocket:an owl:0.5] <lora:two:1>", "cfg_scale": 6}
-    forge = {"hr_cfg": 6} if webui.install.is_forge else {}
+    forge = {"hr_cfg": 6} if webui.install.host in ("forge", "reforge") else {}
     ours = webui.generate_unchanged(plan=plan({}, refine()), **{**REQUEST, **request})
     assert ours.pixels == by_hires(webui, **request, **forge).pixels
 
