@@ -19,6 +19,7 @@ from tests.webui import checkpoints, families
 from tests.webui.asking import REQUEST, clear_cache, hires, plan, runs
 from tests.webui.conftest import EXTENSIONS, settle
 from tests.webui.host import Answer, Install, Webui, running
+from tests.webui.samplers import HOSTS
 from tests.webui.test_switch import needs_in_place
 
 REFINE = {"kind": "refine", "denoising_strength": 0.6, "steps": 4}
@@ -90,6 +91,8 @@ SAME = [
 def test_c6_what_a_pass_has_of_its_own_is_what_the_hires_fix_has(
     webui: Webui, own: dict[str, Any], asked: dict[str, Any]
 ) -> None:
+    if "scheduler" in own and not HOSTS[webui.install.host].schedules:
+        pytest.skip("this host has no schedule types")
     asked_of_pass = {name: value for name, value in refine(**own).items() if value is not None}
     ours = webui.generate_unchanged(plan=plan({}, asked_of_pass), **REQUEST)
     host = by_hires(webui, **asked)
@@ -459,6 +462,13 @@ def test_c24_refused_with_its_place_before_anything_is_rendered(
     assert state["evaluations"] == state["loads"] == []
     told = webui.post("/multipass/v1/validate", {"plan": asked, "steps": 10, "width": 128, "height": 64}).json()
     assert told["errors"][0]["path"] == path
+
+
+def test_c6_a_schedule_type_of_its_own_where_the_sampler_s_name_says_it(webui: Webui) -> None:
+    if HOSTS[webui.install.host].schedules:
+        pytest.skip("this host has schedule types")
+    ours = webui.generate_unchanged(plan=plan({}, refine(sampler_name="DPM++ 2M", scheduler="karras")), **REQUEST)
+    assert ours.pixels == by_hires(webui, hr_sampler_name="DPM++ 2M Karras").pixels
 
 
 @pytest.mark.parametrize("field", [{"steps": 12}, {"sampler_name": "DDIM"}, {"denoising_strength": 0.5}], ids=str)

@@ -252,7 +252,8 @@ def sampler(name: str, scheduler: str) -> dict[str, str] | None:
     """
     if importlib.util.find_spec("modules.sd_schedulers") is None:
         names = [name] if scheduler == "Automatic" else [f"{name} {scheduler}", name]
-        known = next((known for known in names if sd_samplers.find_sampler_config(known) is not None), None)
+        listed = {known.name.lower(): known.name for known in sd_samplers.all_samplers}
+        known = next((listed[name.lower()] for name in names if name.lower() in listed), None)
         return {"sampler_name": known} if known else None
     from modules import sd_schedulers
 
@@ -268,7 +269,7 @@ def schedulers(sampler_name: str) -> list[str]:
     if importlib.util.find_spec("modules.sd_schedulers") is None:
         prefix = f"{sampler_name} "
         named = [known.name.removeprefix(prefix) for known in sd_samplers.all_samplers if known.name.startswith(prefix)]
-        return ["Automatic", *named]
+        return ["Automatic", *named, *map(str.lower, named)]
     from modules import sd_schedulers
 
     return list(sd_schedulers.schedulers_map)
