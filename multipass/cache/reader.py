@@ -14,6 +14,7 @@ What is fast was measured, on two cores of an AMD EPYC with Linux 6.18, the file
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -115,6 +116,15 @@ def read(
     except OSError as error:
         raise ReadError(error.strerror or str(error)) from None
     return tensors
+
+
+def warm(path: str | os.PathLike[str], cancelled: threading.Event) -> None:
+    """Have the system read the file, so that it is in the system's cache for whoever reads it next. What goes wrong is
+    theirs to tell."""
+    piece = bytearray(PIECE)
+    with contextlib.suppress(OSError), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as in the header
+        while not cancelled.is_set() and file.readinto(piece):
+            pass
 
 
 def _version(path: str | os.PathLike[str]) -> tuple[int, int, int]:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.webui.asking import REQUEST, a_then_b, alone, clear_cache, hires, plan, refined, runs
+from tests.webui.asking import (
+    REQUEST,
+    a_then_b,
+    alone,
+    cache,
+    clear_cache,
+    hires,
+    kept,
+    plan,
+    refined,
+    runs,
+    settings,
+)
 from tests.webui.host import Webui
 
 GB = 1 << 30
@@ -27,28 +38,6 @@ def in_place(webui: Webui) -> None:
     webui.generate(**REQUEST)
     webui.set_options(multipass_read_ahead=True)  # so that config.json has what the host only writes with a setting
     clear_cache(webui)
-
-
-def cache(webui: Webui) -> dict[str, Any]:
-    return webui.get("/multipass/v1/cache")
-
-
-@contextmanager
-def settings(webui: Webui, **values: Any) -> Iterator[None]:
-    before = webui.get("/sdapi/v1/options")
-    webui.set_options(**values)
-    try:
-        yield
-    finally:
-        webui.set_options(**{name: before[name] for name in values})
-
-
-def kept(webui: Webui) -> dict[tuple[str, str], int]:
-    """Bytes by checkpoint and component."""
-    return {
-        (entry["checkpoint"].partition(".")[0], entry["component"]): entry["nbytes"]
-        for entry in cache(webui)["entries"]
-    }
 
 
 # --- what is kept --------------------------------------------------------------------------------------------------
@@ -186,17 +175,6 @@ def test_c17_a_hundred_pictures_and_the_memory_is_flat_after_the_tenth(webui: We
 
 
 # --- what changes, and what fails ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def copied(webui: Webui, models: tuple[Path, Path]) -> Iterator[Path]:
-    """A checkpoint that the test may do what it likes with."""
-    file = models[0] / "copied.safetensors"
-    shutil.copy(models[0] / "ink.safetensors", file)
-    webui.post("/sdapi/v1/refresh-checkpoints", {}).raise_for_status()
-    yield file
-    file.unlink(missing_ok=True)
-    webui.post("/sdapi/v1/refresh-checkpoints", {}).raise_for_status()
 
 
 TO_COPIED = plan({}, {"checkpoint": "copied", "switch_at": 0.5})

@@ -16,6 +16,7 @@ from multipass.cache import header, reader, weights
 from multipass.cache.weights import Weights
 
 UNET = "model.diffusion_model."
+COMPONENTS = {"unet": UNET, "vae": "first_stage_model.", "text_encoder": ("cond_stage_model.", "conditioner.")}
 Advanced = Callable[[int], None]
 """Is told the bytes that were read."""
 

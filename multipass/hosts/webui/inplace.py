@@ -12,49 +12,27 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from modules import devices, script_callbacks, sd_hijack, sd_models, sd_models_config, sd_unet, sd_vae, shared
+from modules import devices, script_callbacks, sd_hijack, sd_models, sd_vae, shared
 from modules.timer import Timer
 from torch import Tensor
 
 from multipass.cache import weights
 from multipass.cache.store import CheckpointCache, Kept, with_room
 from multipass.cache.weights import Weights
-from multipass.hosts.webui import files, hooks, networks
-from multipass.hosts.webui.files import UNET, Version
+from multipass.hosts.webui import architecture, files, hooks, keys, networks
+from multipass.hosts.webui.files import COMPONENTS, UNET, Version
+from multipass.hosts.webui.keys import Key
 from multipass.hosts.webui.vaes import Vae
 
-_COMPONENTS = {"unet": UNET, "vae": "first_stage_model.", "text_encoder": ("cond_stage_model.", "conditioner.")}
 _BASE_VAE = "base_vae"  # the checkpoint's own, which the host keeps aside while another is in place
 _VAE_NOTES = ("loaded_vae_file", "checkpoint_info")  # what sd_vae remembers of the VAE in place
 _HASH_OPTION = "sd_checkpoint_hash"
-_SDXL_NOT_SSD = "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"
 
 
 class NoRoomError(MemoryError):
     """The budget has no room, whatever leaves."""
-
-
-class Key(NamedTuple):
-    """Which set: a checkpoint and the VAE that it has, ``None`` for its own. Its UNet is kept by ``checkpoint``, what
-    else belongs to it by this key."""
-
-    checkpoint: Version
-    vae: Version | None
-
-    @classmethod
-    def of(cls, info: Any, vae: Vae | None) -> Key:
-        """By the host's rule where the pass has no VAE of its own."""
-        file = sd_vae.resolve_vae(info.filename).vae if vae is None else vae.file_for(info)
-        return cls(Version.of(info.filename), Version.of(file) if file else None)
-
-    @classmethod
-    def of_live(cls, model: Any) -> Key:
-        """What the host has loaded, as it was then."""
-        name, file = model.sd_checkpoint_info.filename, sd_vae.loaded_vae_file
-        return cls(_loaded.get(name) or Version.of(name), Version.of(file) if file else None)
 
 
 class Merged(NamedTuple):
@@ -76,24 +54,6 @@ class _Notes(NamedTuple):
 class _Set(NamedTuple):
     rest: Kept  # notes: _Notes
     unet: Weights | None  # not yet, where only texts are to be encoded
-
-
-class _Shape(NamedTuple):
-    """What two checkpoints must agree in to be answered for by one module."""
-
-    config: str
-    has_ssd_key: bool
-
-
-_shapes: dict[Version, _Shape] = {}
-_loaded: dict[str, Version] = {}  # every file that the host has loaded, as it was the last time
-
-
-def note_loaded(model: Any) -> None:
-    """From ``on_model_loaded``."""
-    info = getattr(model, "sd_checkpoint_info", None)
-    if info is not None:
-        _loaded[info.filename] = Version.of(info.filename)
 
 
 class InPlace:
@@ -146,7 +106,7 @@ class InPlace:
         """
         self.had_no_room = False
         model = shared.sd_model
-        if not suits(model):
+        if not architecture.suits(model):
             return False
         before = self.current
         if before is None:  # the host has loaded by itself since, into a module that it may have made anew
@@ -156,7 +116,7 @@ class InPlace:
         key, entered = Key.of(info, vae), self._entered
         if key == before and not (unet and entered is not None and entered.unet is None):
             return True
-        if not self._fits(info, key):
+        if not architecture.fits(info, model):
             return False
         self._settle()
         if entered is None:
@@ -176,10 +136,8 @@ class InPlace:
             self._keep_home()
         if found.unet is not None and key.checkpoint in self._untold:  # as when the host reads it
             self._untold.discard(key.checkpoint)
-            loaded = _loaded.get(info.filename)
-            script_callbacks.model_loaded_callback(model)
-            if loaded is not None:  # by the host, and this was not
-                _loaded[info.filename] = loaded
+            with keys.not_by_the_host(info):
+                script_callbacks.model_loaded_callback(model)
         return True
 
     def read_ahead(self, info: Any, vae: Vae | None = None) -> None:
@@ -219,9 +177,9 @@ class InPlace:
             yield
             self._home_key = self._current = Key.of_live(self._model)
             return
-        weights.detach(self._model, under=_COMPONENTS["vae"])
+        weights.detach(self._model, under=COMPONENTS["vae"])
         yield
-        parts = {**entered.rest.parts, "vae": weights.take(self._model, under=_COMPONENTS["vae"])}
+        parts = {**entered.rest.parts, "vae": weights.take(self._model, under=COMPONENTS["vae"])}
         parts.pop(_BASE_VAE, None)
         self._current = Key.of_live(self._model)._replace(checkpoint=before.checkpoint)  # in no set, whatever it is now
         self._entered = entered._replace(rest=_with_base_vae(parts, entered.rest.notes))
@@ -282,15 +240,6 @@ class InPlace:
         networks.unmerge(self._model)
         self._merged = None
 
-    def _fits(self, info: Any, key: Key) -> bool:
-        """Whether the live module can answer for it, as far as that is known without reading its numbers."""
-        if key.checkpoint not in _shapes:
-            outline = files.outline(info)
-            if outline is None:
-                return True
-            _shapes[key.checkpoint] = _shape(outline, info)
-        return _same_module(_shapes[key.checkpoint], self._model)
-
     def _found(self, info: Any, key: Key, *, unet: bool) -> _Set | None:
         """The set, read as far as it has to be."""
         if key == self._home_key:
@@ -315,7 +264,7 @@ class InPlace:
         the module, or there is no room for it."""
         model, ram = self._model, self.cache.ram
         outlined, advanced = files.outline(info), self.cache.note_read
-        held = weights.split(weights.held(model), _COMPONENTS)
+        held = weights.split(weights.held(model), COMPONENTS)
         if outlined is not None:
             del held["unet"]
         if not ram.reserve(key, sum(weights.nbytes(part) for part in held.values())):
@@ -326,8 +275,7 @@ class InPlace:
                 state_dict = files.without_unet(info, outlined, advanced)
             else:
                 state_dict = files.whole(info, advanced)
-            _shapes[key.checkpoint] = shape = _shape(state_dict, info)
-            if not _same_module(shape, model):
+            if not architecture.is_of(state_dict, info, model):
                 return None, None
             self._current = None
             with self._noting(), self._loading(key), weights.taking_in(model):
@@ -373,7 +321,7 @@ class InPlace:
 
     def _taken(self) -> _Set:
         """What is in place."""
-        parts = weights.split(weights.take(self._model), _COMPONENTS)
+        parts = weights.split(weights.take(self._model), COMPONENTS)
         found = parts.pop("unet")
         later = {name: tensor for name, tensor in found.items() if tensor.is_meta}
         if later:  # what the file does not name of the UNet is there
@@ -436,26 +384,6 @@ def _read_unet(cache: CheckpointCache, key: Version, wanted: Weights, unwanted: 
     return cache.ram.keep(key, {"unet": read})
 
 
-def file_of(key: Any) -> str:
-    """The checkpoint's file that something is kept of."""
-    while not isinstance(key, Version):
-        key = key.checkpoint
-    return key.file
-
-
-def suits(model: Any) -> bool:
-    """Whether the tensors of the host's module are all there is to a checkpoint, and where they should be."""
-    return (
-        hasattr(sd_models, "load_model_weights")
-        and getattr(model, "sd_checkpoint_info", None) is not None
-        and not hasattr(model, "forge_objects")
-        and not model.lowvram
-        and not model.is_sd3  # which loads its text encoders from files of their own
-        and not devices.fp8
-        and sd_unet.current_unet is None
-    )
-
-
 def _with_base_vae(parts: Mapping[str, Weights], notes: _Notes) -> Kept:
     """What is in place, with what ``sd_vae`` notes of it; the VAE that it keeps aside is a component like others."""
     aside = {} if sd_vae.base_vae is None else {_BASE_VAE: sd_vae.base_vae}
@@ -466,16 +394,3 @@ def _with_base_vae(parts: Mapping[str, Weights], notes: _Notes) -> Kept:
 def _notes(model: Any) -> dict[str, Any]:
     """What is noted on the model itself: its attributes, without torch's own."""
     return {name: value for name, value in vars(model).items() if not name.startswith("_")}
-
-
-def _shape(tensors: Weights, info: Any) -> _Shape:
-    return _Shape(sd_models_config.find_checkpoint_config(tensors, info), _SDXL_NOT_SSD in tensors)
-
-
-def _same_module(shape: _Shape, model: Any) -> bool:
-    """Checkpoints with a config file each, of equal content, have one architecture, although the host would build it
-    anew. SSD-1B has SDXL's config, and the host takes blocks out of the module for it."""
-    if model.is_ssd or (model.is_sdxl and not shape.has_ssd_key):
-        return False
-    one, other = shape.config, model.used_config
-    return one == other or Path(one).read_bytes() == Path(other).read_bytes()
