@@ -27,6 +27,7 @@ OUR_OPTIONS = {  # as they are if nobody has set them
     "multipass_vram_budget_gb": 0.0,
     "multipass_read_ahead": True,
     "multipass_manage_checkpoints": False,
+    "multipass_fp8": False,
 }
 LOOPBACK = {"Loops": 2, "Final denoising strength": 0.5}
 FEW = [sampler for sampler in SAMPLERS if str(sampler) in ("Euler", "Euler a", "DPM++ 2M Karras", "DDIM")]

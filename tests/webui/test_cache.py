@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.webui.asking import (
@@ -22,7 +23,7 @@ from tests.webui.asking import (
     runs,
     settings,
 )
-from tests.webui.host import Webui
+from tests.webui.host import Answer, Webui
 
 GB = 1 << 30
 THERE_AND_BACK = plan(
@@ -172,6 +173,46 @@ def test_c17_a_hundred_pictures_and_the_memory_is_flat_after_the_tenth(webui: We
         assert told["held"]["ram_bytes"] <= told["budgets"]["ram_bytes"]
         memory.append(webui.get("/probe/memory"))
     assert max(memory[10:]) - memory[9] < 16 << 20, "a tenth of one more checkpoint"
+
+
+# --- as fp8 --------------------------------------------------------------------------------------------------------
+
+
+def test_inactive_sets_can_be_kept_as_fp8_and_pictures_say_so(webui: Webui) -> None:
+    text = {**REQUEST, "prompt": "a red apple <lora:one:0.8>"}
+    exact, plain = webui.generate(plan=a_then_b(0.5), **text), webui.generate(**REQUEST)
+    whole = kept(webui)["ink", "unet"]
+    with settings(webui, multipass_fp8=True):
+        lossy = webui.generate_unchanged(plan=a_then_b(0.5), **text)
+        assert runs(lossy) == runs(exact)
+        assert not lossy.same_picture(exact)
+        assert mean_difference(lossy, exact) < 8, "of 255"
+        assert "Multipass storage: fp8" in lossy.infotexts[0]
+        (own,) = [entry["nbytes"] for entry in cache(webui)["entries"] if entry["lossy"]]
+        assert 0.25 * whole <= own < 0.26 * whole, "a byte for four"
+        assert webui.generate(plan=a_then_b(0.5), **text).same_picture(lossy)
+        assert webui.generate(**REQUEST).same_picture(plain), "what the webui has loaded is as it was"
+    again = webui.generate(plan=a_then_b(0.5), **text)
+    assert again.same_picture(exact), "of what is kept lossy, nothing is used for this"
+    assert "Multipass storage" not in again.infotexts[0]
+
+
+def test_no_lossy_set_stays_in_place_when_that_is_off_again(webui: Webui) -> None:
+    own = alone(webui, "ink")
+    webui.generate(**REQUEST)
+    with settings(webui, multipass_manage_checkpoints=True):
+        with settings(webui, multipass_fp8=True):
+            alone(webui, "noise1")
+            assert not alone(webui, "ink").same_picture(own)
+        assert alone(webui, "ink").same_picture(own)
+    assert alone(webui, "ink").same_picture(own)
+    webui.generate(**REQUEST)
+
+
+def mean_difference(one: Answer, other: Answer) -> float:
+    """Of two pictures, in levels."""
+    levels = [np.frombuffer(answer.pixels[0], np.uint8).astype(int) for answer in (one, other)]
+    return float(np.abs(levels[0] - levels[1]).mean())
 
 
 # --- what changes, and what fails ----------------------------------------------------------------------------------

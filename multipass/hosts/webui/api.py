@@ -87,6 +87,7 @@ def tell_cache() -> dict[str, Any]:
                 "tier": name,
                 "nbytes": entry.nbytes,
                 "leased": entry.leased,
+                "lossy": isinstance(entry.key, keys.Lossy),
             }
             for name, tier in tiers.items()
             for entry in tier.entries()

@@ -21,9 +21,9 @@ from torch import Tensor
 from multipass.cache import weights
 from multipass.cache.store import CheckpointCache, Kept, with_room
 from multipass.cache.weights import Weights
-from multipass.hosts.webui import architecture, files, hooks, keys, networks
+from multipass.hosts.webui import architecture, files, hooks, keys, networks, settings
 from multipass.hosts.webui.files import COMPONENTS, UNET, Version
-from multipass.hosts.webui.keys import Key
+from multipass.hosts.webui.keys import Key, Lossy
 from multipass.hosts.webui.vaes import Vae
 
 _BASE_VAE = "base_vae"  # the checkpoint's own, which the host keeps aside while another is in place
@@ -40,6 +40,7 @@ class Merged(NamedTuple):
 
     checkpoint: Key
     networks: tuple[Any, ...]
+    of_fp8: bool
 
 
 class _Notes(NamedTuple):
@@ -74,6 +75,7 @@ class InPlace:
         self._current: Key | None = None
         self._entered: _Set | None = None  # None: the home, never left
         self._merged: Merged | None = None  # what networks have made of it
+        self._own = 0  # bytes of the host's own set, in no tier
         self._noted: set[str] = set()  # the attributes in which sets differ
         self._untold: set[Version] = set()  # read, but no extension knows yet
 
@@ -88,7 +90,7 @@ class InPlace:
     def holds(self, info: Any) -> bool:
         """Whether this put that checkpoint in place, with whichever VAE."""
         current, entered = self.current, self._entered
-        whole = entered is None or entered.unet is not None
+        whole = entered is None or (entered.unet is not None and not self._is_lossier_than_asked)
         return current is not None and whole and current.checkpoint.file == info.filename
 
     def put(self, info: Any, vae: Vae | None = None, *, unet: bool = True) -> bool:
@@ -114,7 +116,8 @@ class InPlace:
             self._model = model
             self._home_key = self._current = before = Key.of_live(model)
         key, entered = Key.of(info, vae), self._entered
-        if key == before and not (unet and entered is not None and entered.unet is None):
+        whole = not unet or entered is None or (entered.unet is not None and not self._is_lossier_than_asked)
+        if key == before and whole:
             return True
         if not architecture.fits(info, model):
             return False
@@ -122,7 +125,8 @@ class InPlace:
         if entered is None:
             self._home = entered = self._taken()  # now, not earlier: a copy, on a GPU
             own = [*self._home.rest.parts.values(), self._home.unet or {}]
-            self.cache.ram.outside = sum(weights.nbytes(part) for part in own)
+            self._own = self.cache.ram.outside = sum(weights.nbytes(part) for part in own)
+            self.cache.vram.outside = 0 if devices.device.type == "cpu" else weights.nbytes(weights.held(model))
         try:
             found = with_room(self.cache, lambda: self._found(info, key, unet=unet))
             if found is None:
@@ -140,18 +144,42 @@ class InPlace:
                 script_callbacks.model_loaded_callback(model)
         return True
 
+    @property
+    def _is_lossy(self) -> bool:
+        """Whether the UNet in place was kept as fp8."""
+        unet = self._entered.unet if self._entered is not None else None
+        return unet is not None and weights.has_fp8(unet)
+
+    @property
+    def _is_lossier_than_asked(self) -> bool:
+        return self._is_lossy and not settings.stores_fp8()
+
     def read_ahead(self, info: Any, vae: Vae | None = None) -> None:
-        """Begin to read what will be put in place later, if that is known and is not here."""
+        """Begin to read what will be put in place later, if that is known and is not here; on a GPU, to copy it there
+        too, if there is room."""
         cache, key = self.cache, Key.of(info, vae)
         kept = cache.ram.get(key)
         if self.current is None or key == self._home_key or kept is None or not kept.notes.unet:
             return
-        wanted = kept.notes.unet
+        wanted, unet = kept.notes.unet, _unet_key(key)
 
         def read(unwanted: threading.Event) -> Kept:
-            return _read_unet(cache, key.checkpoint, wanted, unwanted)
+            return _read_unet(cache, unet, wanted, unwanted)
 
-        cache.read_ahead(key.checkpoint, read)
+        def copy(_: threading.Event) -> Kept:
+            there = cache.ram.get(unet)
+            if there is None or not cache.vram.reserve(unet, weights.nbytes(there.tensors)):
+                return Kept({})
+            try:
+                copied = weights.copied_beside(there.tensors, devices.device)
+            except BaseException:
+                cache.vram.discard(unet)
+                raise
+            return cache.vram.keep(unet, {"unet": copied})
+
+        cache.read_ahead(unet, read)
+        if devices.device.type == "cuda" and unet not in cache.vram:
+            cache.read_ahead(_OnDevice(unet), copy)
 
     def home(self) -> None:
         """Put the host's own tensors back, into which it may load again."""
@@ -199,7 +227,7 @@ class InPlace:
         wanted, ram = networks.active(), self.cache.ram
         if self.current is None or not wanted or self._merged is not None or devices.device.type != "cpu":
             return
-        key = Merged(self.current, wanted)
+        key = Merged(self.current, wanted, self._is_lossy)
         kept = ram.get(key)
         known = kept.tensors if kept is not None else {}
         more = networks.room_for_merging(self._model, known)
@@ -225,12 +253,12 @@ class InPlace:
     def _forget(self) -> None:
         self._model = self._home_key = self._home = self._current = self._entered = self._merged = None
         self._lease()
-        self.cache.ram.outside = 0
+        self._own = self.cache.ram.outside = self.cache.vram.outside = 0
 
     def _keep_home(self) -> None:
         """The host's own tensors become a set like any other."""
         if self._home is not None and self._home_key is not None and self._home.unet is not None:
-            self.cache.ram.outside = 0
+            self._own = self.cache.ram.outside = 0
             self.cache.ram.keep(self._home_key, self._home.rest.parts, self._home.rest.notes)
             self.cache.ram.keep(self._home_key.checkpoint, {"unet": self._home.unet})
         self._home = self._home_key = None
@@ -245,9 +273,9 @@ class InPlace:
         if key == self._home_key:
             return self._home
         ram, loads = self.cache.ram, self.cache.loads
-        rest, own = ram.get(key), ram.get(key.checkpoint)
+        rest, own = ram.get(key), ram.get(key.checkpoint) or ram.get(_unet_key(key))
         if unet and own is None:
-            own = self.cache.arrived(key.checkpoint)
+            own = self.cache.arrived(_unet_key(key))
         if self._home is not None and self._home_key is not None and key.checkpoint == self._home_key.checkpoint:
             own = Kept({"unet": self._home.unet or {}})  # with another VAE
         if rest is None or (unet and own is None and not rest.notes.unet):
@@ -305,7 +333,7 @@ class InPlace:
 
     def _read_unet(self, key: Key, rest: Kept) -> Kept | None:
         try:
-            return _read_unet(self.cache, key.checkpoint, rest.notes.unet, None)
+            return _read_unet(self.cache, _unet_key(key), rest.notes.unet, None)
         except NoRoomError:
             self.had_no_room = True
             return None
@@ -339,7 +367,12 @@ class InPlace:
         }
         ready = self._exchanged_on_device(key) if entered.unet is not None else {}
         self._current = None
-        weights.point(model, {**notes.unet, **tensors, **(entered.unet or {}), **ready}, devices.device)
+        unet = {**(entered.unet or {}), **ready}
+        # what fp8 is computed with is in no set, and on a GPU it is not in RAM
+        more = weights.nbytes(notes.unet) if weights.has_fp8(unet) and devices.device.type == "cpu" else 0
+        if self.cache.ram.outside != self._own + more:
+            self.cache.ram.count_outside(self._own + more)
+        weights.point(model, {**notes.unet, **tensors, **unet}, devices.device, forms=notes.unet)
         for name in self._noted & notes.model.keys():
             setattr(model, name, notes.model[name])
         for name, value in notes.vae.items():
@@ -356,8 +389,9 @@ class InPlace:
 
     def _lease(self) -> None:
         """What is in place stays."""
-        keys = (self._current, self._current.checkpoint) if self._current is not None else ()
-        self.cache.ram.lease(*keys, *([self._merged] if self._merged is not None else []))
+        current = self._current
+        used = (current, current.checkpoint, Lossy(current.checkpoint)) if current is not None else ()
+        self.cache.ram.lease(*used, *([self._merged] if self._merged is not None else []))
 
     def _exchanged_on_device(self, key: Key) -> Weights:
         """On a GPU, the UNet if a copy is there; the one that leaves stays there if the budget has room for it."""
@@ -365,19 +399,40 @@ class InPlace:
         entered = self._entered or self._home
         if devices.device.type == "cpu":
             return {}
-        if left is not None and left.checkpoint != key.checkpoint and entered is not None and entered.unet is not None:
-            vram.keep(left.checkpoint, {"unet": weights.held(self._model, under=UNET)})
-        ready = vram.get(key.checkpoint)
+        unet = _unet_key(key)
+        self.cache.arrived(_OnDevice(unet))
+        ready = vram.get(key.checkpoint) or vram.get(unet)
         vram.discard(key.checkpoint)  # in place it is the host's model, which counts as that
+        vram.discard(unet)
+        if left is not None and left.checkpoint != key.checkpoint and entered is not None and entered.unet is not None:
+            leaving = weights.held(self._model, under=UNET)
+            name = Lossy(left.checkpoint) if self._is_lossy else left.checkpoint
+            # without a copy that is there, the one that comes takes new memory
+            if ready is not None or vram.reserve(name, weights.nbytes(leaving)):
+                vram.keep(name, {"unet": leaving})
         return ready.tensors if ready is not None else {}
 
 
-def _read_unet(cache: CheckpointCache, key: Version, wanted: Weights, unwanted: threading.Event | None) -> Kept:
+class _OnDevice(NamedTuple):
+    """A copy of a UNet that is on its way to the GPU."""
+
+    checkpoint: Version | Lossy
+
+
+def _unet_key(key: Key) -> Version | Lossy:
+    """What its UNet is kept by."""
+    return Lossy(key.checkpoint) if settings.stores_fp8() else key.checkpoint
+
+
+def _read_unet(cache: CheckpointCache, key: Version | Lossy, wanted: Weights, unwanted: threading.Event | None) -> Kept:
     """Into RAM. Raises NoRoomError, and what ``files.unet`` raises."""
-    if not cache.ram.reserve(key, max(weights.nbytes(wanted), files.nbytes(key, wanted))):
+    version = key.checkpoint if isinstance(key, Lossy) else key
+    if not cache.ram.reserve(key, max(weights.nbytes(wanted), files.nbytes(version, wanted))):
         raise NoRoomError
     try:
-        read = files.unet(key, wanted, cache.note_read, unwanted)
+        read = files.unet(version, wanted, cache.note_read, unwanted)
+        if isinstance(key, Lossy):
+            read = weights.as_fp8({**read})
     except BaseException:
         cache.ram.discard(key)
         raise

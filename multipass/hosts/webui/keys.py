@@ -39,6 +39,12 @@ class Key(NamedTuple):
         return cls(_loaded.get(name) or Version.of(name), Version.of(file) if file else None)
 
 
+class Lossy(NamedTuple):
+    """A UNet that is kept as fp8."""
+
+    checkpoint: Version
+
+
 def note_loaded(model: Any) -> None:
     """From ``on_model_loaded``."""
     info = getattr(model, "sd_checkpoint_info", None)

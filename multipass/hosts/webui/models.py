@@ -141,6 +141,11 @@ class Models:
         _serving.begin()
         self._serving = True
 
+    @property
+    def lossy(self) -> bool:
+        """Whether the UNets of other checkpoints than the first are kept as fp8."""
+        return settings.stores_fp8() and not compat.IS_FORGE_FAMILY
+
     def put(self, info: Any, vae: Vae | None = None) -> bool:
         """Put a checkpoint in place.
 
