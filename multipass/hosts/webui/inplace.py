@@ -25,6 +25,7 @@ from multipass.cache.weights import Weights
 from multipass.hosts.webui import files, hooks, networks
 from multipass.hosts.webui.files import UNET, Version
 from multipass.hosts.webui.vaes import Vae
+from multipass.manifest import Source
 
 _COMPONENTS = {"unet": UNET, "vae": "first_stage_model.", "text_encoder": ("cond_stage_model.", "conditioner.")}
 _BASE_VAE = "base_vae"  # the checkpoint's own, which the host keeps aside while another is in place
@@ -103,11 +104,14 @@ class InPlace:
         managed: the host loads nothing into the module by itself. Else what it has loaded is its own and stays as it
             is, out of the cache, until ``home``.
         had_no_room: why the last ``put`` did nothing, if it did nothing.
+        source: where the UNet was that the last ``put`` put in place: where it is computed; in RAM, because it was read
+            ahead or is computed on a GPU; or it had to be waited for.
     """
 
     def __init__(self, cache: CheckpointCache) -> None:
         self.cache = cache
         self.managed = self.had_no_room = False
+        self.source = Source.RESIDENT
         self._model: Any = None
         self._home_key: Key | None = None
         self._home: _Set | None = None
@@ -144,7 +148,7 @@ class InPlace:
         Raises:
             what the host raises while it reads; then what was in place before is in place again.
         """
-        self.had_no_room = False
+        self.had_no_room, self.source = False, Source.RESIDENT
         model = shared.sd_model
         if not suits(model):
             return False
@@ -293,16 +297,24 @@ class InPlace:
 
     def _found(self, info: Any, key: Key, *, unet: bool) -> _Set | None:
         """The set, read as far as it has to be."""
+        copied = devices.device.type != "cpu" and key.checkpoint not in self.cache.vram
+        self.source = Source.RAM if copied else Source.RESIDENT
         if key == self._home_key:
             return self._home
         ram, loads = self.cache.ram, self.cache.loads
         rest, own = ram.get(key), ram.get(key.checkpoint)
-        if unet and own is None:
-            own = self.cache.arrived(key.checkpoint)
+        if unet:
+            ahead = self.cache.arrived(key.checkpoint)
+            if own is None:
+                own, self.source = ahead, Source.DISK
+            elif ahead is not None and self.source is Source.RESIDENT:
+                self.source = Source.RAM
         if self._home is not None and self._home_key is not None and key.checkpoint == self._home_key.checkpoint:
             own = Kept({"unet": self._home.unet or {}})  # with another VAE
+            self.source = Source.RAM if copied else Source.RESIDENT
         if rest is None or (unet and own is None and not rest.notes.unet):
             rest, own = self._read(info, key)
+            self.source = Source.DISK
         if rest is not None and unet and own is None:
             own = self._read_unet(key, rest)
         if rest is None or (unet and own is None):

@@ -3,24 +3,58 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from contextlib import ExitStack
 from typing import Any
 
-from modules import errors, sd_models, sd_vae, shared
+from modules import errors, processing, sd_models, sd_vae, shared
 from modules.call_queue import wrap_queued_call
 
 from multipass.cache.store import CheckpointCache
 from multipass.hosts.webui import compat, hooks, networks, settings
 from multipass.hosts.webui.inplace import InPlace
 from multipass.hosts.webui.vaes import Vae
+from multipass.manifest import Load, Source
 
 cache = CheckpointCache(settings.ram_budget, settings.vram_budget)
 _live = InPlace(cache)
+_taken: dict[str, Load] = {}  # by file, what it took to have it in place with its UNet, until somebody asks
+_SLOWEST_LAST = (Source.RESIDENT, Source.RAM, Source.DISK)
+
+
+def _put(info: Any, vae: Vae | None = None, *, unet: bool = True) -> bool:
+    """``InPlace.put``, and what it took."""
+    started = time.perf_counter()
+    done = _live.put(info, vae, unet=unet)
+    if done and unet:
+        _note(info.filename, _live.source, started)
+    return done
+
+
+def _noting(load: Any) -> Any:
+    """The host's function that loads, and what it took."""
+
+    def loading(*args: Any, **kwargs: Any) -> Any:
+        before, kept, started = compat.loaded(), compat.kept(), time.perf_counter()
+        found = load(*args, **kwargs)
+        now = compat.loaded()
+        if now is not None and (before is None or now.filename != before.filename):
+            _note(now.filename, Source.RAM if now.filename in kept else Source.DISK, started)
+        return found
+
+    return loading
+
+
+def _note(file: str, source: Source, started: float) -> None:
+    if source is not Source.RESIDENT:
+        before = _taken.get(file, Load(source, 0.0))
+        slower = max(before.source, source, key=_SLOWEST_LAST.index)
+        _taken[file] = Load(slower, before.seconds + time.perf_counter() - started)
 
 
 class _Serving:
     """The host's own changes of checkpoint, while somebody needs them to go through here: the host would load into
-    whatever tensors are in place, and they may be another checkpoint's."""
+    whatever tensors are in place, and they may be another checkpoint's. In Forge they are only timed."""
 
     def __init__(self) -> None:
         self._holders = 0
@@ -29,11 +63,18 @@ class _Serving:
 
     def begin(self) -> None:
         if not self._holders:
-            self._reload, self._reload_vae = sd_models.reload_model_weights, sd_vae.reload_vae_weights
             with ExitStack() as replaced:
-                replaced.enter_context(hooks.replaced(sd_models, reload_model_weights=self._served))
-                replaced.enter_context(hooks.replaced(sd_vae, reload_vae_weights=self._served_vae))
-                replaced.enter_context(networks.guarded())
+                if compat.LOADS_BY_PARAMETERS:  # nothing to serve
+                    for home in (sd_models, processing):
+                        replaced.enter_context(
+                            hooks.replaced(home, forge_model_reload=_noting(home.forge_model_reload))
+                        )
+                else:
+                    self._reload = _noting(sd_models.reload_model_weights)
+                    self._reload_vae = sd_vae.reload_vae_weights
+                    replaced.enter_context(hooks.replaced(sd_models, reload_model_weights=self._served))
+                    replaced.enter_context(hooks.replaced(sd_vae, reload_vae_weights=self._served_vae))
+                    replaced.enter_context(networks.guarded())
                 self._replaced = replaced.pop_all()
         self._holders += 1
 
@@ -46,7 +87,7 @@ class _Serving:
         """Load with its own function; returns whether anything was loaded."""
         _live.home()
         with ExitStack() as stack:
-            if self._holders:
+            if self._reload is not None and self._holders:
                 stack.enter_context(hooks.replaced(sd_models, reload_model_weights=self._reload))
             return compat.load(info)
 
@@ -57,7 +98,7 @@ class _Serving:
         if not forced_reload and not compat.precision_changed():
             if _live.holds(wanted):
                 return shared.sd_model  # a VAE of the pass's own stays
-            if _live.put(wanted):
+            if _put(wanted):
                 if not sd_models.SkipWritingToConfig.skip:
                     shared.opts.data["sd_model_checkpoint"] = wanted.title
                 return shared.sd_model
@@ -104,9 +145,14 @@ class Models:
 
     def serve(self) -> None:
         """From now on the host loads through the cache."""
-        if not compat.LOADS_BY_PARAMETERS:
-            _serving.begin()
-            self._serving = True
+        _taken.clear()
+        _serving.begin()
+        self._serving = True
+
+    def took(self, info: Any) -> Load:
+        """What it took to have a checkpoint in place, since this was last asked of it: where its UNet was, and the
+        seconds until it was in place."""
+        return _taken.pop(info.filename, Load(Source.RESIDENT, 0.0))
 
     def put(self, info: Any, vae: Vae | None = None) -> bool:
         """Put a checkpoint in place.
@@ -134,7 +180,7 @@ class Models:
         """The same if that takes no other module than the live one, and no more memory than there is; else ``False``,
         and nothing has changed. ``unet``: as ``InPlace.put`` has it."""
         before = _live.current
-        done = _live.put(info, vae, unet=unet)
+        done = _put(info, vae, unet=unet)
         if done and _live.current != before:
             compat.prepare_loaded(self._p)
         return done
