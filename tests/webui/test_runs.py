@@ -93,7 +93,7 @@ def test_a_picture_says_which_pass_it_is_of_and_fills_the_panel(webui: Webui) ->
         told = webui.post("/sdapi/v1/png-info", {"image": encoded(webui, texts.index(text))}).json()["parameters"]
         assert told["Multipass pass"] == name
         assert json.loads(told["Multipass"])["passes"][1]["name"] == "in ink"
-        assert told["CFG scale"] == "4"
+        assert float(told["CFG scale"]) == 4
         assert text.startswith("a red apple\nNegative prompt: a bus\nSteps: 10")
     assert texts[1].replace("Multipass pass: in ink, ", "") == answer.infotexts[0]
 
@@ -229,7 +229,7 @@ def test_a_pass_s_picture_does_not_depend_on_what_comes_after_it(webui: Webui) -
         {"sampler_name": "Euler a"},
         {"sampler_name": "DPM++ SDE"},
         {"batch_size": 2, "n_iter": 2},
-        {"subseed_strength": 0.3},
+        {"subseed": 3, "subseed_strength": 0.3},
     ],
     ids=str,
 )
