@@ -39,6 +39,9 @@ KNOWN_OPTIONS = {
     "multipass_vram_budget_gb": 0.0,
     "multipass_read_ahead": True,
     "multipass_manage_checkpoints": False,
+    "multipass_passes_in_gallery": False,
+    "multipass_temporary_runs": 50,
+    "outdir_samples": "",
 }
 STYLES = """name,prompt,negative_prompt
 starry,"{prompt}, a star",an owl
