@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
 from PIL import Image, ImageChops, ImageStat
 
 from tests.webui import checkpoints, families
@@ -178,6 +179,19 @@ def test_c8_each_trajectory_runs_the_steps_that_are_announced(webui: Webui) -> N
         ("base", 0, 5), ("ink", 5, 10), ("large", 0, 3), ("noise", 3, 6), ("fine", 0, 2), ("last", 2, 4),
     ]  # fmt: skip
     assert told(ours) == "base 1-5; ink 6-10; large 1-3; noise 4-6; fine 1-2; last 3-4"
+
+
+def test_every_pass_of_a_chain_is_on_record_with_its_picture(webui: Webui) -> None:
+    webui.generate(plan=CHAIN, **REQUEST)
+    run = webui.get("/multipass/v1/runs/latest")
+    passes = run["images"][0]["passes"]
+    assert [own["name"] for own in passes] == [own["name"] for own in CHAIN["passes"]]
+    assert [own["kind"] for own in passes] == ["first", "switch", "refine", "switch", "refine", "switch"]
+    sides: list[int] = []
+    for index in range(len(passes)):
+        answer = requests.get(f"{webui.url}/multipass/v1/runs/{run['run']}/{index}/0", timeout=60)
+        sides.append(Image.open(io.BytesIO(answer.content)).width)
+    assert sides == [128, 128, 192, 192, 192, 192]
 
 
 def test_c9_a_chain_repeats_and_leaves_nothing_behind(webui: Webui) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
+from multipass.folders import begin, whole
 from multipass.hosts.standalone.engine import Ready, make_ready, render
 from multipass.hosts.standalone.errors import InputError
 from multipass.hosts.standalone.infotext import PNG_KEY, infotext
@@ -33,12 +32,11 @@ class Run:
 
     def __init__(self, job: Job, out: Path, label: str = "") -> None:
         self.job = job
-        self.name = "-".join(filter(None, (time.strftime("%H%M%S"), secrets.token_hex(2), label)))
-        self.folder = out / "multipass" / time.strftime("%Y-%m-%d") / self.name
         self.images: list[ImageRecord] = []
         self._passes: list[PassRecord] = []  # of the picture in the making
         try:
-            self.folder.mkdir(parents=True)
+            self.folder = begin(out / "multipass", label)
+            self.name = self.folder.name
             self.manifest_path = self._write(Status.INTERRUPTED)
         except OSError as error:
             raise InputError(f"cannot write to {out}: {error.strerror or error}") from None
@@ -87,12 +85,8 @@ class Run:
         target = self.folder / f"{number:05}-{seed}.png"
         text = PngImagePlugin.PngInfo()
         text.add_text(PNG_KEY, infotext(self.job, seed))
-        aside = target.with_suffix(".part")
-        try:
+        with whole(target) as aside:
             image.save(aside, "PNG", pnginfo=text)
-            aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
         return target
 
     def _write(self, status: Status, error: str | None = None) -> Path:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from typing import Any, NamedTuple
 
 from modules import extra_networks, processing, shared
 
-from multipass.hosts.webui import checkpoints, compat, heads, hooks, refining, sampling
+from multipass.hosts.webui import checkpoints, compat, heads, hooks, refining, runs, sampling
 from multipass.hosts.webui.guidance import Guidance
 from multipass.hosts.webui.heads import Size
 from multipass.hosts.webui.models import Models
 from multipass.hosts.webui.networks import Networks
-from multipass.infotext import infotext_values
-from multipass.plan import Pass, Plan
+from multipass.infotext import as_run, infotext_values
+from multipass.plan import Pass, PassKind, Plan
 from multipass.problems import PlanError
 from multipass.prompts import Texts, pass_texts
 from multipass.run import PlanRun
@@ -40,7 +41,7 @@ def end_what_is_left(*, of_this_task_too: bool) -> None:
     """
     for rendering in [*reversed(_attached)]:
         if of_this_task_too or rendering.task != shared.state.time_start:
-            rendering.end()
+            rendering.end(RuntimeError("it ended in the webui, whose log tells why"))
             # should it be alive after all, it must not go on without its plan
             hooks.stop(rendering.p, RuntimeError("Multipass: another plan began while this request was rendered"))
 
@@ -104,6 +105,7 @@ class Rendering:
         self._until_next_batch = ExitStack()
         self._guidance = Guidance()
         self._models = Models(p)
+        self._record: runs.Run | None = None
         self._networks = Networks(p, self._models)
 
     @property
@@ -152,6 +154,7 @@ class Rendering:
         checkpoints.check_together(self.plan, self._checkpoints)
         self._put(self._first)
         self._write_infotext()
+        self._record = runs.Run(p, self._as_run())
         if getattr(p, "enable_hr", False):
             texts = self._pass_texts(p.all_prompts, p.all_negative_prompts)[self._last]
             prompt_given, negative_given = self._hires_texts_given
@@ -204,8 +207,8 @@ class Rendering:
                 self._put(self._first)
                 self._networks.activate(p.extra_network_data)
             self.plain(p, "setup_conds")()
-        except BaseException:
-            self.end()
+        except BaseException as error:
+            self.end(error)
             raise
 
     @property
@@ -226,16 +229,16 @@ class Rendering:
                 kwargs["conditioning"], kwargs["unconditional_conditioning"] = self.p.get_conds()
             self._read_ahead(run.current)
             with hires_goes_on:
-                samples = self._sampled(run, functools.partial(original, *args, **kwargs))
+                samples = self._hold_over(run, functools.partial(original, *args, **kwargs))
             if getattr(self.p, "firstpass_image", None) is None:  # else the host only upscaled a given picture
                 self._check_that_all_ran(run)
             vars(self.p).update(self._requested)
             samples = self._refined(samples)
         except PlanError as error:
-            self.end()
+            self.end(error)
             raise hooks.Refused(str(error)) from None
-        except BaseException:
-            self.end()
+        except BaseException as error:
+            self.end(error)
             raise
         finally:
             self._sampling = False
@@ -247,8 +250,20 @@ class Rendering:
         self._write_infotext()
         return samples
 
-    def end(self) -> None:
-        """From ``postprocess``, from ``close`` and where something fails: the host is as before the request."""
+    def end_batch(self, pictures: Any) -> None:
+        """From ``postprocess_batch``: the host has decoded what the last pass gave."""
+        if self._record is not None:
+            self._record.finished(pictures)
+
+    def finish(self, processed: Any) -> None:
+        """From ``postprocess``: all pictures are done, as ``processed`` tells."""
+        self.end(self.failed)
+        if self._record is not None:
+            self._record.tell(processed)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """From ``postprocess``, from ``close`` and, with the error, where something fails: the host is as before the
+        request."""
         if self.ended:
             return
         self.ended = True
@@ -265,6 +280,8 @@ class Rendering:
             if self._is_ours(name):  # else somebody has chosen another meanwhile: it stays
                 hooks.put_back(shared.opts.data, {name: value})
         self._models.end()
+        if self._record is not None:
+            self._record.end(error)
 
     def _is_ours(self, option: str) -> bool:
         value = shared.opts.data.get(option, _ABSENT)
@@ -290,23 +307,36 @@ class Rendering:
         for number, trajectory in enumerate(self._trajectories[1:], start=1):
             if shared.state.interrupted or shared.state.skipped:
                 break
-            size = self._sizes[number]
-            with heads.sampled_as(p, trajectory.head, size):
-                if heads.redraws(p, trajectory.head):
-                    latent = self._redrawn(number, latent, times)
-                    times += 1
-                else:
-                    latent = self._enlarged(latent, trajectory.head, size)
+            size, head = self._sizes[number], trajectory.head
+            if not heads.redraws(p, head):
+                with heads.sampled_as(p, head, size):
+                    latent = self._enlarged(latent, head, size)
+                continue
+            pictures = self._handed_over(number, latent)
+            with heads.sampled_as(p, head, size):
+                latent = self._redrawn(number, latent, pictures, times)
+            times += 1
         self._until_next_batch.enter_context(hooks.replaced(p, **refining.overlays(p, size)))
         return latent
 
-    def _redrawn(self, number: int, latent: Any, times: int) -> Any:
-        """The latent enlarged for one of the trajectories after the first, and sampled by it."""
-        p, head, size, pictures = self.p, self._trajectories[number].head, self._sizes[number], None
+    def _handed_over(self, number: int, latent: Any) -> Any:
+        """The pictures, decoded, where one of the trajectories after the first begins with them, else ``None``. The pass
+        that has ended goes on record with them."""
+        assert self._record is not None
+        first, head = starts_with(self.plan, number), self._trajectories[number].head
+        if not self._takes_other_latents(first) and not refining.enlarges_pixels(head):
+            self._record.keep_latents(latent)
+            return None
+        pictures = refining.decoded(self.p, latent)
+        self._record.keep_decoded(pictures)
+        return pictures
+
+    def _redrawn(self, number: int, latent: Any, pictures: Any, times: int) -> Any:
+        """The latent, or the pictures where they are given, enlarged for one of the trajectories after the first, and
+        sampled by it."""
+        p, head, size = self.p, self._trajectories[number].head, self._sizes[number]
         first = starts_with(self.plan, number)
         shared.state.nextjob()
-        if self._takes_other_latents(first) or refining.enlarges_pixels(head):
-            pictures = refining.decoded(p, latent)
         self._put(first)  # the levels of noise are its
         run = self._lay_out(number)
         self._put(run.current.pass_index)
@@ -317,7 +347,7 @@ class Rendering:
         # not earlier: networks that are read draw from the generator that the encoding of a picture draws from
         self._enter(run.current)
         compat.merge_tokens(p)
-        samples = self._sampled(run, functools.partial(refining.sampled, p, latent, pictures, times))
+        samples = self._hold_over(run, functools.partial(refining.sampled, p, latent, pictures, times))
         self._check_that_all_ran(run)
         return samples
 
@@ -349,11 +379,43 @@ class Rendering:
         self._laid[number] = segments(self.plan, steps, number)
         return PlanRun(self._laid[number], steps)
 
-    def _sampled(self, run: PlanRun, sample: Callable[[], Any]) -> Any:
+    def _hold_over(self, run: PlanRun, sample: Callable[[], Any]) -> Any:
         """What ``sample`` returns, while the trajectory's switches happen in it."""
-        ask = functools.partial(self._before_evaluation, run)
-        with hooks.before_each_evaluation(self.p, ask), self._guidance.installed():
+        ask, sampled = functools.partial(self._before_evaluation, run), functools.partial(self._sampled, run)
+        with (
+            hooks.before_each_evaluation(self.p, ask),
+            hooks.around_each_sampling(self.p, sampled),
+            self._guidance.installed(),
+        ):
             return sample()
+
+    def _sampled(self, run: PlanRun, sampler: Any, sample: Callable[[], Any]) -> Any:
+        """In place of ``sample()``, for the trajectory and for the host's hires pass: the same, on record."""
+        p, record = self.p, self._record
+        assert record is not None
+        is_hires = getattr(p, "is_hr_pass", False)
+        with record.watching(sampler.model_wrap_cfg, None if is_hires else run.steps):
+            record.begin_pass(self._hires_pass() if is_hires else self._passing(run.current))
+            samples = sample()
+        enlarges_latents = getattr(p, "enable_hr", False) and p.latent_scale_mode is not None
+        if not is_hires and enlarges_latents and not shared.state.interrupted:
+            record.keep_latents(samples)  # which else the host decodes
+        return samples
+
+    def keep_before_hires(self, decoded: Any) -> None:
+        """From ``sample_hr_pass``, with what the host has decoded of the trajectory, if it has."""
+        if self._record is not None and decoded is not None:
+            self._record.keep_decoded(decoded)
+
+    def _passing(self, part: Segment) -> runs.Passing:
+        index, own = part.pass_index, self._settings_of[part.pass_index]
+        kind = "first" if index == self.plan.running[0][0] else (own.kind or PassKind.SWITCH).value
+        info = self._checkpoints[index]
+        return runs.Passing(self.plan.label(index), kind, info, self._models.took(info), part)
+
+    def _hires_pass(self) -> runs.Passing:
+        info = compat.loaded()
+        return runs.Passing("Hires fix", "hires", info, self._models.took(info))
 
     def _before_evaluation(self, run: PlanRun, denoiser: Any, noise_level_or_x: Any = None, *_: Any) -> bool:
         """Whether the conditioning changed. The argument is the host's: a sigma in A1111, x in Forge."""
@@ -363,9 +425,12 @@ class Rendering:
         upcoming = run.before_evaluation(denoiser.step)
         if upcoming is None:
             return False
+        assert self._record is not None
+        self._record.switch()
         with compat.swapping(noise_level_or_x):
             self._enter(upcoming)
             denoiser.update_inner_model()
+        self._record.begin_pass(self._passing(upcoming))
         self._guidance.change(denoiser, self.p.cfg_scale)
         return True
 
@@ -445,10 +510,19 @@ class Rendering:
         """Written again after sampling, so that it comes after what the sampler wrote: readers that trip over our
         quoted JSON have then read the rest."""
         params = self.p.extra_generation_params
-        titles = {index: checkpoints.title(info) for index, info in self._checkpoints.items() if self._runs(index)}
-        for key, value in infotext_values(self.plan, self.parts, titles).items():
+        if self._models.lossy:
+            params["Multipass storage"] = "fp8"
+        for key, value in infotext_values(self.plan, self.parts, self._titles()).items():
             params.pop(key, None)
             params[key] = value
+        if self._record is not None:
+            self._record.plan = self._as_run()
+
+    def _as_run(self) -> Plan:
+        return as_run(self.plan, self._titles())
+
+    def _titles(self) -> dict[int, str]:
+        return {index: checkpoints.title(info) for index, info in self._checkpoints.items() if self._runs(index)}
 
     def _runs(self, index: int) -> bool:
         """A pass that gets no step is not loaded, nor its file hashed just to be named."""
@@ -465,6 +539,8 @@ def _planned(kind: type) -> type:
     """The class of an attached request. Methods of a class, not functions on the instance: a copy calls them with
     itself."""
     methods = {"setup_conds": _setup_conds, "sample": _sample, "close": _close}
+    if hasattr(kind, "sample_hr_pass"):
+        methods["sample_hr_pass"] = _sample_hr_pass
     return type(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
 
 
@@ -487,11 +563,19 @@ def _setup_conds(self: Any) -> None:
     return rendering.plain(self, "setup_conds")()
 
 
+def _sample_hr_pass(self: Any, samples: Any, decoded_samples: Any, *args: Any) -> Any:
+    rendering = of(self)
+    assert rendering is not None
+    if rendering.p is self and not rendering.ended:
+        rendering.keep_before_hires(decoded_samples)
+    return rendering.plain(self, "sample_hr_pass")(samples, decoded_samples, *args)
+
+
 def _close(self: Any) -> None:
     """The host calls it however a request ends."""
     rendering = of(self)
     assert rendering is not None
     if rendering.p is self:
-        rendering.end()
+        rendering.end(sys.exc_info()[1])
         return self.close()
     return rendering.plain(self, "close")()

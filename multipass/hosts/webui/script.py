@@ -7,7 +7,7 @@ from typing import Any
 
 from modules import errors, shared
 
-from multipass.hosts.webui import checkpoints, compat, heads, hooks, inplace, rendering
+from multipass.hosts.webui import architecture, checkpoints, compat, heads, hooks, rendering
 from multipass.hosts.webui.rendering import Rendering
 from multipass.plan import Pass, PassKind, Plan, decode
 from multipass.problems import PlanError, Problem
@@ -39,9 +39,14 @@ def before_process_batch(p: Any) -> None:
     _hold(p, Rendering.begin_batch)
 
 
-def postprocess(p: Any) -> None:
+def postprocess_batch(p: Any, images: Any) -> None:
+    """The host has decoded a batch: N, 3, height, width from 0 to 1."""
+    _hold(p, lambda rendering: rendering.end_batch(images))
+
+
+def postprocess(p: Any, processed: Any) -> None:
     """All pictures of the request are done."""
-    _hold(p, Rendering.end)
+    _hold(p, lambda rendering: rendering.finish(processed))
 
 
 def read_arguments(enabled: object, plan: object) -> Plan | None:
@@ -88,7 +93,7 @@ def _not_yet(place: str, own: Pass) -> list[Problem]:
     problems: list[Problem] = []
     if own.kind is PassKind.SUBJECT:
         problems.append(Problem(f"{place}.kind", "subject passes are not there yet in the webui"))
-    if own.vae is not None and not inplace.suits(shared.sd_model):
+    if own.vae is not None and not architecture.suits(shared.sd_model):
         kept = "this webui cannot change it with the pass (the Forge family, --lowvram, --medvram, fp8, an SD Unet)"
         problems.append(Problem(f"{place}.vae", kept))
     return problems
