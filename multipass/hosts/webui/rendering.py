@@ -320,7 +320,7 @@ class Rendering:
         return latent
 
     def _handed_over(self, number: int, latent: Any) -> Any:
-        """The pictures, decoded, where one of the trajectories after the first begins with them, else ``None``. The pass
+        """The pictures, decoded, if one of the trajectories after the first begins with them, else ``None``. The pass
         that has ended goes on record with them."""
         assert self._record is not None
         first, head = starts_with(self.plan, number), self._trajectories[number].head
