@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from tests.standalone.helpers import plan
 A_TO_B = plan(
     {"name": "composition", "checkpoint": "a"}, {"name": "style", "switch_at": 0.5, "checkpoint": "b"}, seed=7
 )
+
+REFINE = {"kind": "refine", "denoising_strength": 0.5}
 
 Render = Callable[..., int]
 
@@ -68,7 +71,8 @@ def test_render_leaves_pictures_and_a_manifest(render: Render, out: Path, capsys
     assert render(A_TO_B, "--count", "2") == 0
     folder, manifest = the_manifest(out)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", folder.parent.name)
-    assert sorted(path.name for path in folder.iterdir()) == ["00000-7.png", "00001-8.png", MANIFEST_NAME]
+    names = ["00000-7.png", "00001-8.png"]
+    assert sorted(path.name for path in folder.iterdir()) == [*names, "pass_0", "pass_1", MANIFEST_NAME]
     told = capsys.readouterr().out.splitlines()
     assert told == [str(folder / name) for name in (MANIFEST_NAME, "00000-7.png", "00001-8.png")]
     assert (manifest["status"], manifest["error"], manifest["run"]) == ("done", None, folder.name)
@@ -212,7 +216,8 @@ def test_a_run_that_is_stopped_says_so_and_keeps_what_it_has(
     assert (manifest["status"], manifest["error"]) == (status, told)
     assert [(image["seed"], image["picture"], len(image["passes"])) for image in manifest["images"]] == images
     kept = {image["picture"] for image in manifest["images"]} - {None}
-    assert {path.name for path in folder.iterdir()} == kept | {MANIFEST_NAME}
+    kept |= {own["picture"] for image in manifest["images"] for own in image["passes"]}
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} == kept | {MANIFEST_NAME}
 
 
 def test_until_the_run_ends_the_manifest_does_not_say_done(
@@ -271,15 +276,52 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (plan({"checkpoint": "a"}, {"switch_at": 0.5, "checkpoint": "xl"}), "passes[1].checkpoint: xl (SDXL"),
         (
             plan({"checkpoint": "a"}, {"kind": "refine", "checkpoint": "b"}),
-            "passes[1].kind: the command does",
+            "passes[1].denoising_strength: a refine pass needs it: a number from 0 to 1",
+        ),
+        (plan({"checkpoint": "a"}, REFINE | {"upscaler": "ESRGAN"}), "passes[1].upscaler: the command has no upscaler"),
+        (plan({"checkpoint": "a"}, REFINE | {"sampler_name": "Heun"}), "passes[1].sampler_name: the command has no"),
+        (plan({"checkpoint": "a"}, REFINE | {"scheduler": "beta"}), "passes[1].scheduler: the command has no schedule"),
+        (
+            plan({"checkpoint": "a"}, REFINE | {"sampler_name": "DDIM"}, scheduler="Karras"),
+            "passes[1].scheduler: DDIM has a schedule of its own: Automatic, not Karras",
+        ),
+        (
+            plan({"checkpoint": "a"}, REFINE | {"sampler_name": "DDIM", "steps": 2}),
+            "passes[1].steps: DDIM redraws in two steps less than asked, as in the webui: expected at least 3, got 2",
+        ),
+        (
+            plan({"checkpoint": "a"}, REFINE | {"sampler_name": "DDIM", "denoising_strength": 0.001}),
+            "passes[1].steps: 6 steps at a strength of 0.001 are the last of 6000, DDIM has 1000",
+        ),
+        (plan({"checkpoint": "a"}, REFINE | {"denoising_strength": 1e-9}), "passes[1].steps: 6 steps at a strength of"),
+        (
+            plan({"checkpoint": "a"}, REFINE, REFINE | {"scale": 8, "denoising_strength": 0.5}, width=4096),
+            "passes[2].scale: 4096x64 would become 32768x512, expected sides from 8 to 16384",
+        ),
+        (
+            plan({"checkpoint": "a"}, REFINE | {"scale": 0.25}, height=8),
+            "passes[1].scale: 64x8 would become 16x0",
+        ),
+        (
+            plan({"checkpoint": "a"}, REFINE, {"switch_at": 0.5, "checkpoint": "xl"}),
+            "passes[2].checkpoint: xl (SDXL",
+        ),
+        (
+            plan({"checkpoint": "a"}, REFINE, {"switch_at": 0.5}, {"switch_at": 0.2}),
+            "passes[3].switch_at: Pass 4 would begin at step 3, before Pass 3 at step 4",
+        ),
+        (plan({"checkpoint": "a"}, REFINE | {"vae": "x"}), "passes[1].vae: "),
+        (
+            plan({"checkpoint": "a", "denoising_strength": 0.5}, REFINE),
+            "passes[0].denoising_strength: the command begins",
         ),
         (
             plan({"checkpoint": "a"}, {"kind": "subject"}),
             "passes[1].kind: the command does not render subject",
         ),
         (plan({"checkpoint": "a", "vae": "x"}), "passes[0].vae: "),
-        (plan({"checkpoint": "a", "steps": 20}), "passes[0].steps: the command takes it from the request"),
-        (plan({"checkpoint": "a", "sampler_name": "Euler"}), "passes[0].sampler_name: "),
+        (plan({"checkpoint": "a", "sampler_name": "Heun"}), "passes[0].sampler_name: the command has no sampler"),
+        (plan({"checkpoint": "a", "scheduler": "beta"}), "passes[0].scheduler: the command has no schedule type"),
         (plan({"checkpoint": "a", "prompt": "<lora:x:1>"}), "passes[0].prompt: the command does not apply LoRAs yet"),
         (plan({"checkpoint": "a"}, prompt="[a:b:0.5]"), "request.prompt: the command does not do prompt editing"),
         (plan({"checkpoint": "a"}) | {"common": {"negative_prompt": "a AND b"}}, "common.negative_prompt: "),
@@ -449,8 +491,18 @@ class Terminal(io.StringIO):
 def test_a_bar_for_every_pass(render: Render, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    assert render(A_TO_B) == 0
-    shown = terminal.getvalue()
-    assert "Loading a" in shown
-    assert shown.index("Pass 1 of 2: composition") < shown.index("Pass 2 of 2: style")
-    assert shown.count("3/3") == 2
+    photo = {"name": "photo", "kind": "refine", "checkpoint": "a", "denoising_strength": 0.4, "steps": 2, "scale": 2}
+    assert render({**A_TO_B, "passes": [*A_TO_B["passes"], photo | {"upscaler": "Lanczos"}]}) == 0
+    bars = [bar.split("\r") for bar in terminal.getvalue().strip().split("\n")]
+    assert [bar[-1].split(":")[0] for bar in bars] == ["Loading a", "Pass 1 of 3", "Pass 2 of 3", "Pass 3 of 3"]
+    names = ("composition", "style", "photo")
+    steps = ("3/3", "3/3", "2/2")
+    doings = (["loading a", "decoding"], ["loading b", "decoding"], ["upscaling", "encoding", "loading a", "decoding"])
+    for bar, name, count, wanted in zip(bars[1:], names, steps, doings, strict=True):
+        assert f": {name}: 100%" in bar[-1]
+        assert count in bar[-1]
+        said = [next((doing for doing in ALL_DOINGS if doing in state), None) for state in bar]
+        assert [doing for doing, _ in groupby(filter(None, said))] == wanted
+
+
+ALL_DOINGS = ("loading a", "loading b", "upscaling", "encoding", "decoding")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
@@ -16,6 +17,7 @@ from multipass.hosts.standalone.job import Job
 from multipass.hosts.standalone.memory import Checkpoints
 from multipass.hosts.standalone.progress import Progress
 from multipass.manifest import ImageRecord, Manifest, PassRecord, Status, write
+from multipass.schedule import Segment
 
 
 class Run:
@@ -51,12 +53,21 @@ class Run:
             files: list[Path] = []
             for number, seed in enumerate(seeds):
                 again = number + 1 < len(seeds)
+                name = f"{number:05}-{seed}.png"
                 with progress.picture(self.job, number + 1, len(seeds)) as watcher:
                     image = render(
-                        self.job, passes, checkpoints, seed, watcher, record=self._passes.append, again=again
+                        self.job,
+                        passes,
+                        checkpoints,
+                        seed,
+                        watcher,
+                        record=self._passes.append,
+                        keep=partial(self._keep, name, seed) if self.job.plan.save_passes else None,
+                        again=again,
                     )
-                files.append(self._save(image, number, seed))
-                self.images.append(ImageRecord(seed, tuple(self._passes), files[-1].name))
+                self._save(image, name, infotext(self.job, seed))
+                files.append(self.folder / name)
+                self.images.append(ImageRecord(seed, tuple(self._passes), name))
                 self._passes.clear()
                 self._write(Status.INTERRUPTED)
         except BaseException as error:
@@ -83,17 +94,23 @@ class Run:
         progress.loaded()
         return passes
 
-    def _save(self, image: Image.Image, number: int, seed: int) -> Path:
-        target = self.folder / f"{number:05}-{seed}.png"
+    def _keep(self, name: str, seed: int, part: Segment, image: Image.Image) -> str:
+        """Save a pass's picture, in the folder of the pass, and say where in the run's."""
+        place = f"pass_{len(self._passes)}/{name}"
+        (self.folder / place).parent.mkdir(exist_ok=True)
+        self._save(image, place, infotext(self.job, seed, part))
+        return place
+
+    def _save(self, image: Image.Image, place: str, told: str) -> None:
+        target = self.folder / place
         text = PngImagePlugin.PngInfo()
-        text.add_text(PNG_KEY, infotext(self.job, seed))
+        text.add_text(PNG_KEY, told)
         aside = target.with_suffix(".part")
         try:
             image.save(aside, "PNG", pnginfo=text)
             aside.replace(target)
         finally:
             aside.unlink(missing_ok=True)
-        return target
 
     def _write(self, status: Status, error: str | None = None) -> Path:
         return write(Manifest(self.name, status, self.job.plan, tuple(self.images), error), self.folder)
