@@ -107,6 +107,91 @@ def test_the_manifest_s_plan_renders_the_same_picture_again(render: Render, out:
     assert (pixels(folder / image["picture"]) == first).all()
 
 
+ALL_KINDS = plan(
+    {"name": "composition", "checkpoint": "a", "sampler_name": "Euler a"},
+    {"name": "style", "switch_at": 0.5, "checkpoint": "b", "prompt": "ink", "prompt_mode": "append"},
+    {"name": "photo", "kind": "refine", "checkpoint": "a", "denoising_strength": 0.4, "steps": 3, "scale": 1.5},
+    {"switch_at": 0.5, "checkpoint": "b"},
+    {"name": "larger", "kind": "refine", "denoising_strength": 0, "scale": 2, "upscaler": "Nearest"},
+    seed=7,
+)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every picture of a run, by its place in it."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+def test_a_manifest_is_rendered_again_to_the_bit(render: Render, out: Path, tmp_path: Path) -> None:
+    assert render(ALL_KINDS, "--count", "2") == 0
+    folder, manifest = the_manifest(out)
+    first = contents(folder)
+    assert len(first) == 2 * (1 + 5)
+    folder.rename(tmp_path / "first")
+    assert render(manifest) == 0
+    folder, again = the_manifest(out)
+    assert contents(folder) == first
+    assert again["plan"] == manifest["plan"]
+    folder.rename(tmp_path / "second")
+    # a seed or a number asked for is obeyed, and the seed alone is the picture it is in a batch
+    assert render(manifest, "--seed", "8") == 0
+    folder, again = the_manifest(out)
+    assert [image["seed"] for image in again["images"]] == [8]
+    for name, content in contents(folder).items():
+        assert content == first[name.replace("00000-8", "00001-8")]
+    folder.rename(tmp_path / "third")
+    assert render(manifest, "--count", "1", "--size", "72x64") == 0
+    folder, again = the_manifest(out)
+    assert [image["seed"] for image in again["images"]] == [7]
+    assert pixels(folder / "00000-7.png").shape == (192, 208, 3)
+
+
+def test_every_pass_s_picture_is_in_the_run_and_in_its_manifest(render: Render, out: Path, tmp_path: Path) -> None:
+    assert render(ALL_KINDS) == 0
+    folder, manifest = the_manifest(out)
+    (image,) = manifest["images"]
+    assert [own["picture"] for own in image["passes"]] == [f"pass_{i}/00000-7.png" for i in range(5)]
+    assert {*contents(folder)} == {"00000-7.png", *(own["picture"] for own in image["passes"])}
+    assert [own["kind"] for own in image["passes"]] == ["first", "switch", "refine", "switch", "refine"]
+    assert [own["through"] for own in image["passes"]] == [None, None, "latent", None, "pixels"]
+    told = [webui_reads(Image.open(folder / own["picture"]).info["parameters"]) for own in image["passes"]]
+    assert [text["Multipass pass"] for text in told] == [
+        "1 of 5: composition",
+        "2 of 5: style",
+        "3 of 5: photo",
+        "4 of 5: Pass 4",
+        "5 of 5: larger",
+    ]
+    final = webui_reads(Image.open(folder / "00000-7.png").info["parameters"])
+    a, b = (own["checkpoint"] for own in image["passes"][:2])
+    assert final["Multipass passes"] == (
+        f"composition {a} 1-3; style {b} 4-6; photo {a} 1-2; Pass 4 {b} 3; larger {b} no steps"
+    )
+    assert (final["Sampler"], final["Size"]) == ("Euler a", "64x64")
+    assert "Multipass pass" not in final
+    assert (pixels(folder / "pass_4/00000-7.png") == pixels(folder / "00000-7.png")).all()
+    folder.rename(tmp_path / "first")
+    assert render(ALL_KINDS | {"save_passes": False}) == 0
+    folder, manifest = the_manifest(out)
+    assert [own["picture"] for own in manifest["images"][0]["passes"]] == [None] * 5
+    assert [*contents(folder)] == ["00000-7.png"]
+    assert (pixels(folder / "00000-7.png") == pixels(tmp_path / "first/00000-7.png")).all()
+
+
+@pytest.mark.parametrize("evaluation", range(9))
+def test_a_run_that_is_stopped_in_any_step_has_the_passes_before_it(
+    render: Render, out: Path, monkeypatch: pytest.MonkeyPatch, evaluation: int
+) -> None:
+    stop_at(monkeypatch, evaluation, KeyboardInterrupt())
+    assert render(ALL_KINDS) == 130
+    folder, manifest = the_manifest(out)
+    done = sum(evaluation >= end for end in (3, 6, 8))
+    assert manifest["status"] == "interrupted"
+    kept = [own["picture"] for image in manifest["images"] for own in image["passes"]]
+    assert kept == [f"pass_{i}/00000-7.png" for i in range(done)]
+    assert {*contents(folder)} == {*kept}
+
+
 # modules/infotext_utils.py of the webui
 RE_PARAM = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 

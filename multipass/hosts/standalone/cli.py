@@ -61,7 +61,8 @@ def _render(arguments: argparse.Namespace) -> int:
     from multipass.hosts.standalone.job import prepare
     from multipass.hosts.standalone.layout import lay_out_plan
 
-    plan = _with_seed(_read_plan(arguments))
+    asked = _read_plan(arguments)
+    plan = _with_seed(asked.plan)
     job = prepare(lay_out_plan(plan), CheckpointFolder(arguments.checkpoints))
 
     from multipass.hosts.standalone.memory import Checkpoints, at_most
@@ -72,7 +73,7 @@ def _render(arguments: argparse.Namespace) -> int:
     assert plan.request.seed is not None
     run = Run(job, arguments.out)
     try:
-        seeds = [plan.request.seed + i for i in range(arguments.count)]
+        seeds = asked.seeds or [plan.request.seed + i for i in range(arguments.count or 1)]
         files = run.render(Checkpoints(ram=at_most(arguments.ram)), seeds, Bars())
     finally:
         _say(run.manifest_path)
@@ -85,7 +86,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     from multipass.hosts.standalone.layout import lay_out_plan
 
     try:
-        layout = lay_out_plan(_read_plan(arguments))
+        layout = lay_out_plan(_read_plan(arguments).plan)
         if arguments.checkpoints is not None:
             from multipass.hosts.standalone.checkpoints import CheckpointFolder
             from multipass.hosts.standalone.job import prepare
@@ -143,18 +144,49 @@ _OPTIONS = {
 }
 
 
-def _read_plan(arguments: argparse.Namespace) -> Plan:
+class _Asked(msgspec.Struct, frozen=True):
+    """What a file asks for: a plan and, if it is a run's manifest, the seeds of that run's pictures."""
+
+    plan: Plan
+    seeds: tuple[int, ...] = ()
+
+
+def _read_plan(arguments: argparse.Namespace) -> _Asked:
     """The plan in the file, its request overridden by the command line."""
     path: Path = arguments.plan
     try:
-        plan = decode(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes().removeprefix(codecs.BOM_UTF8))
+        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    recorded = _recorded(content)
+    plan = decode(content if recorded is None else bytes(recorded.plan))
     given = _overrides(arguments)
-    if not given:
-        return plan
-    raw: Any = msgspec.to_builtins(plan)
-    return decode(raw | {"request": raw.get("request", {}) | given})
+    # another seed, or a number of pictures, asks for others than the run's
+    again = recorded is not None and "seed" not in given and getattr(arguments, "count", None) is None
+    seeds = tuple(image.seed for image in recorded.images) if recorded is not None and again else ()
+    if given:
+        raw: Any = msgspec.to_builtins(plan)
+        plan = decode(raw | {"request": raw.get("request", {}) | given})
+    return _Asked(plan, seeds)
+
+
+class _Image(msgspec.Struct, frozen=True):
+    seed: int
+
+
+class _Recorded(msgspec.Struct, frozen=True):
+    """What of a manifest says how to make its pictures."""
+
+    plan: msgspec.Raw
+    images: tuple[_Image, ...] = ()
+
+
+def _recorded(content: bytes) -> _Recorded | None:
+    """The manifest, or ``None`` for another thing, which then has to be a plan."""
+    try:
+        return msgspec.json.decode(content, type=_Recorded)
+    except msgspec.MsgspecError:
+        return None
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
@@ -212,7 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan(render)
     render.add_argument("--checkpoints", type=Path, required=True, metavar="DIR", help="the folder of .safetensors")
     render.add_argument("--out", type=Path, default=Path("multipass-out"), metavar="DIR", help="default: %(default)s")
-    render.add_argument("--count", type=_positive, default=1, metavar="N", help="pictures, each with the next seed")
+    render.add_argument("--count", type=_positive, metavar="N", help="pictures, each with the next seed")
     _add_ram(render)
     render.set_defaults(command=_render)
 
@@ -251,7 +283,12 @@ def _add_ram(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("plan", type=Path, metavar="PLAN.json", help="the plan; - reads it from the standard input")
+    parser.add_argument(
+        "plan",
+        type=Path,
+        metavar="PLAN.json",
+        help="the plan, or a run's passes.json; - reads it from the standard input",
+    )
     request = parser.add_argument_group("in place of the plan's request")
     request.add_argument("--prompt")
     request.add_argument("--negative", dest="negative_prompt", metavar="NEGATIVE")
