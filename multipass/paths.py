@@ -77,15 +77,16 @@ def with_values(plan: Plan, values: Mapping[str, Scalar]) -> Plan:
 
 def _range(first: Decimal, last: Decimal, step: Decimal, place: str) -> tuple[Scalar, ...]:
     told = f"{first}:{last}:{step}"
-    if not all(number.is_finite() for number in (first, last, step)):
-        raise PlanError(Problem(place, f"expected finite numbers, got {told}"))
-    if step == 0 or (last - first) / step < 0:
+    try:
+        steps = (last - first) / step
+    except ArithmeticError:  # by nothing, say
+        steps = Decimal("nan")
+    if not step.is_finite() or steps.is_nan() or steps < 0:
         raise PlanError(Problem(place, f"{told} never comes from {first} to {last}"))
-    count = int((last - first) / step) + 1
-    if count > MOST_VALUES:
-        raise PlanError(Problem(place, f"{told} are {count} values, at most {MOST_VALUES}"))
+    if steps >= MOST_VALUES:
+        raise PlanError(Problem(place, f"{told} are more than {MOST_VALUES} values"))
     whole = all(number == int(number) for number in (first, step)) and "." not in told
-    numbers = (first + k * step for k in range(count))
+    numbers = (first + k * step for k in range(int(steps) + 1))
     return tuple(int(number) if whole else float(number) for number in numbers)
 
 

@@ -49,7 +49,22 @@ def test_whole_numbers_stay_whole(text: str, kind: type) -> None:
     assert {type(value) for value in parse_values(text, "")} == {kind}
 
 
-@pytest.mark.parametrize("text", ["0:1:0", "1:0:0.1", "0:1:-0.1", "0:inf:1", "nan:1:1", f"0:{MOST_VALUES}:1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0:1:0",
+        "1:0:0.1",
+        "0:1:-0.1",
+        "0:inf:1",
+        "nan:1:1",
+        "0:0:0",
+        "1:1:inf",
+        "inf:inf:1",
+        "0:1e999999:1e-999999",
+        "0:1e99999:1",
+        f"0:{MOST_VALUES}:1",
+    ],
+)
 def test_a_range_that_is_none(text: str) -> None:
     with pytest.raises(PlanError) as refused:
         parse_values(text, "passes[1].switch_at")
