@@ -8,7 +8,6 @@ import json
 import math
 import os
 import re
-import secrets
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ import msgspec
 
 from multipass import __version__
 from multipass.hosts.standalone.errors import InputError
+from multipass.paths import parse_axis
 from multipass.plan import Plan, PlanError, Problem, decode, json_schema
 from multipass.schedule import describe
 
@@ -58,27 +58,37 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for e
 
 def _render(arguments: argparse.Namespace) -> int:
     from multipass.hosts.standalone.checkpoints import CheckpointFolder
-    from multipass.hosts.standalone.job import prepare
+    from multipass.hosts.standalone.job import prepare, with_seed
     from multipass.hosts.standalone.layout import lay_out_plan
 
     asked = _read_plan(arguments)
-    plan = _with_seed(asked.plan)
-    job = prepare(lay_out_plan(plan), CheckpointFolder(arguments.checkpoints))
+    job = prepare(lay_out_plan(with_seed(asked.plan)), CheckpointFolder(arguments.checkpoints))
 
     from multipass.hosts.standalone.memory import Checkpoints, at_most
     from multipass.hosts.standalone.progress import Bars
     from multipass.hosts.standalone.runs import Run
 
-    assert plan.request is not None
-    assert plan.request.seed is not None
     run = Run(job, arguments.out)
     try:
-        seeds = asked.seeds or [plan.request.seed + i for i in range(arguments.count or 1)]
+        seeds = asked.seeds or [job.seed + i for i in range(arguments.count or 1)]
         files = run.render(Checkpoints(ram=at_most(arguments.ram)), seeds, Bars())
     finally:
         _say(run.manifest_path)
     for file in files:
         _say(file)
+    return 0
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from multipass.hosts.standalone import sweep
+    from multipass.hosts.standalone.checkpoints import CheckpointFolder
+
+    try:
+        axes = [parse_axis(text) for text in arguments.axis]
+    except PlanError as error:
+        raise InputError(f"--axis {error}") from None
+    cells = sweep.prepare_sweep(_read_plan(arguments).plan, axes, CheckpointFolder(arguments.checkpoints))
+    sweep.render(cells, arguments.out, ram_gb=arguments.ram, say=_say)
     return 0
 
 
@@ -200,15 +210,6 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
     return given
 
 
-def _with_seed(plan: Plan) -> Plan:
-    """The plan with a seed: -1 or none means any."""
-    raw: Any = msgspec.to_builtins(plan)
-    request = raw.get("request", {})
-    if request.get("seed", -1) == -1:
-        request = request | {"seed": secrets.randbelow(2**32)}
-    return decode(raw | {"request": request})
-
-
 def _say(text: object, to: TextIO | None = None) -> None:
     print(text, file=to)
 
@@ -242,11 +243,23 @@ def _parser() -> argparse.ArgumentParser:
 
     render = commands.add_parser("render", help="render a plan")
     _add_plan(render)
-    render.add_argument("--checkpoints", type=Path, required=True, metavar="DIR", help="the folder of .safetensors")
-    render.add_argument("--out", type=Path, default=Path("multipass-out"), metavar="DIR", help="default: %(default)s")
+    _add_folders(render)
     render.add_argument("--count", type=_positive, metavar="N", help="pictures, each with the next seed")
     _add_ram(render)
     render.set_defaults(command=_render)
+
+    sweep = commands.add_parser("sweep", help="render a plan with each of several values, and a grid of the pictures")
+    _add_plan(sweep)
+    sweep.add_argument(
+        "--axis",
+        action="append",
+        required=True,
+        metavar="PATH=VALUES",
+        help="passes[1].switch_at=0:1:0.1 (first:last:step) or request.cfg_scale=4,5.5,7; a second one goes down",
+    )
+    _add_folders(sweep)
+    _add_ram(sweep)
+    sweep.set_defaults(command=_sweep)
 
     validate = commands.add_parser(
         "validate", help="say which steps each pass of a plan gets, or what is wrong with it"
@@ -270,6 +283,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_ram(demo)
     demo.set_defaults(command=_demo)
     return parser
+
+
+def _add_folders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoints", type=Path, required=True, metavar="DIR", help="the folder of .safetensors")
+    parser.add_argument("--out", type=Path, default=Path("multipass-out"), metavar="DIR", help="default: %(default)s")
 
 
 def _add_ram(parser: argparse.ArgumentParser) -> None:

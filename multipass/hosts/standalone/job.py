@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -80,6 +81,13 @@ class Job(msgspec.Struct, frozen=True):
         return self.sizes[self.parts[0].pass_index]
 
     @property
+    def seed(self) -> int:
+        """The plan's."""
+        assert self.plan.request is not None
+        assert self.plan.request.seed is not None, "with_seed gives it one"
+        return self.plan.request.seed
+
+    @property
     def titles(self) -> dict[int, str]:
         """``name [hash]`` by pass index."""
         return {index: file.title for index, file in self.checkpoints.items()}
@@ -101,6 +109,15 @@ class Job(msgspec.Struct, frozen=True):
         """The guidance of a pass."""
         own = self.setting(index).cfg_scale
         return self.settings.cfg_scale if own is None else own
+
+
+def with_seed(plan: Plan) -> Plan:
+    """The plan with a seed: none or -1 means any."""
+    request = plan.request or Request()
+    if request.seed is not None and request.seed != -1:
+        return plan
+    request = msgspec.structs.replace(request, seed=secrets.randbelow(2**32))
+    return msgspec.structs.replace(plan, request=request)
 
 
 def prepare(layout: Layout, folder: CheckpointFolder) -> Job:

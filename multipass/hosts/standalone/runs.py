@@ -20,6 +20,11 @@ from multipass.manifest import ImageRecord, Manifest, PassRecord, Status, write
 from multipass.schedule import Segment
 
 
+def new_name(label: str = "") -> str:
+    """A name by the time, which nothing else has."""
+    return "-".join(filter(None, (time.strftime("%H%M%S"), secrets.token_hex(2), label)))
+
+
 class Run:
     """A run's folder ``<out>/multipass/<date>/<run>``, made when this is.
 
@@ -35,7 +40,7 @@ class Run:
 
     def __init__(self, job: Job, out: Path, label: str = "") -> None:
         self.job = job
-        self.name = "-".join(filter(None, (time.strftime("%H%M%S"), secrets.token_hex(2), label)))
+        self.name = new_name(label)
         self.folder = out / "multipass" / time.strftime("%Y-%m-%d") / self.name
         self.images: list[ImageRecord] = []
         self._passes: list[PassRecord] = []  # of the picture in the making
