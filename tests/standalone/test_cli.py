@@ -504,6 +504,13 @@ def test_validate_says_the_steps(write: Callable[[object], str], capsys: pytest.
     assert json.loads(capsys.readouterr().out) == {"ok": True, "passes": passes}
 
 
+def test_validate_counts_every_trajectory_s_steps(
+    write: Callable[[object], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", write(ALL_KINDS)]) == 0
+    assert capsys.readouterr().out == "composition 1-3; style 4-6; photo 1-2; Pass 4 3; larger no steps\n"
+
+
 def test_validate_says_the_errors_in_json(write: Callable[[object], str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", write(plan({"checkpoint": "a"}, {"switch_at": 2})), "--json"]) == 2
     errors = [{"path": "passes[1].switch_at", "message": "expected a number from 0 to 1, got 2"}]

@@ -17,6 +17,7 @@ from multipass.hosts.standalone.memory import Checkpoints
 from multipass.hosts.standalone.models import Checkpoint, Component
 from multipass.hosts.standalone.schedules import SAMPLERS
 from multipass.manifest import Through
+from multipass.plan import PlanError
 from tests.standalone.helpers import STEPS, draw, job, plan
 
 ALL_SAMPLERS = [sampler.name for sampler in SAMPLERS]
@@ -225,6 +226,17 @@ def test_to_another_latent_space_it_goes_through_pixels(
     back = draw(plan(A, xl, refine(B, steps=2)), checkpoints, store)
     assert [own.through for own in back.records] == [None, Through.PIXELS, Through.PIXELS]
     assert back.pixels.shape == (128, 128, 3)
+
+
+def test_a_clip_skip_that_sdxl_inherits_is_not_its_mistake(checkpoints: Path) -> None:
+    xl = {"checkpoint": "xl"}
+    job(plan(A | {"clip_skip": 3}, refine(xl)), checkpoints)
+    with pytest.raises(PlanError, match="text encoder has 3 layers, got 4") as refused:
+        job(plan(A | {"clip_skip": 4}, refine(xl)), checkpoints)
+    assert [problem.path for problem in refused.value.problems] == ["passes[0].clip_skip"]
+    with pytest.raises(PlanError, match="SDXL reads the last layer but one") as refused:
+        job(plan(xl, refine(xl, clip_skip=3)), checkpoints)
+    assert [problem.path for problem in refused.value.problems] == ["passes[1].clip_skip"]
 
 
 def test_sizes_are_cut_to_what_a_latent_can_have(checkpoints: Path) -> None:

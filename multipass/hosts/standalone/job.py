@@ -234,12 +234,13 @@ def _mismatches(plan: Plan, found: dict[int, CheckpointFile]) -> Iterator[Proble
         if kind.unet_channels != 4:
             yield Problem(f"passes[{index}].checkpoint", f"{name} is not a text-to-image model: {kind}, 4 needed")
         else:
-            yield from _clip_skip(own.clip_skip or 1, f"passes[{index}].clip_skip", found[index])
+            yield from _clip_skip(plan.passes[index], own.clip_skip or 1, f"passes[{index}].clip_skip", found[index])
 
 
-def _clip_skip(clip_skip: int, place: str, file: CheckpointFile) -> Iterator[Problem]:
+def _clip_skip(own: Pass, clip_skip: int, place: str, file: CheckpointFile) -> Iterator[Problem]:
     if file.family is Family.SDXL:
-        if clip_skip > 2:
+        # what is inherited may be meant for the SD 1.x pass that says it
+        if (own.clip_skip or 1) > 2:
             yield Problem(place, "SDXL reads the last layer but one whatever this says: leave it out")
     elif clip_skip > file.text_layers:
         yield Problem(place, f"{file.name}'s text encoder has {file.text_layers} layers, got {clip_skip}")
