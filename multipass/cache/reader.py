@@ -14,6 +14,7 @@ What is fast was measured, on two cores of an AMD EPYC with Linux 6.18, the file
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -22,11 +23,10 @@ from collections.abc import Callable, Collection, Iterator
 from io import BufferedReader
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from multipass.cache import header
+from multipass.cache import header, memory
+from multipass.cache.memory import Buffer
 
 RUN = 256 << 20
 """Bytes that tensors share at most, unless one alone has more: so much stays until the last of them is let go."""
@@ -52,8 +52,6 @@ DTYPES = {
 
 _SIZES = {dtype: torch.empty(0, dtype=dtype).element_size() for dtype in DTYPES.values()}
 _WIDEST = max(_SIZES.values())
-
-_Buffer = npt.NDArray[np.uint8]
 
 
 class _Run(NamedTuple):
@@ -84,6 +82,7 @@ def read(
     apart: Callable[[str], object] | None = None,
     cancelled: threading.Event | None = None,
     advanced: Callable[[int], None] | None = None,
+    registered: bool = False,
 ) -> dict[str, torch.Tensor]:
     """The tensors by name, in the file's order; to the bit those of ``safetensors.torch.load_file``.
 
@@ -95,6 +94,7 @@ def read(
         apart: the part of the model that a name belongs to; tensors of different parts share no memory.
         cancelled: looked at before every PIECE.
         advanced: told the bytes that were read, after every PIECE.
+        registered: as ``memory.register`` has it: a GPU will copy from this.
 
     Raises:
         ReadError: also if the file changed meanwhile, as its time, size and inode tell.
@@ -107,7 +107,10 @@ def read(
             there, start = header.of(file)
             tensors: dict[str, torch.Tensor] = {}
             for run in _runs(_chosen(there, names), apart):
-                tensors.update(_views(run, _filled(file, start, run, cancelled, advanced)))
+                buffer = _filled(file, start, run, cancelled, advanced)
+                if registered:
+                    memory.register(buffer)
+                tensors.update(_views(run, buffer))
         if _version(path) != version:
             raise ReadError("it was changed while it was read")
     except header.HeaderError as error:
@@ -115,6 +118,15 @@ def read(
     except OSError as error:
         raise ReadError(error.strerror or str(error)) from None
     return tensors
+
+
+def warm(path: str | os.PathLike[str], cancelled: threading.Event) -> None:
+    """Have the system read the file, so that it is in the system's cache for whoever reads it next. What goes wrong is
+    theirs to tell."""
+    piece = bytearray(PIECE)
+    with contextlib.suppress(OSError), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as in the header
+        while not cancelled.is_set() and file.readinto(piece):
+            pass
 
 
 def _version(path: str | os.PathLike[str]) -> tuple[int, int, int]:
@@ -169,9 +181,9 @@ def _filled(
     run: _Run,
     cancelled: threading.Event | None,
     advanced: Callable[[int], None] | None,
-) -> _Buffer:
+) -> Buffer:
     """The file from the run's base to its end, read with the interpreter's lock released; before the run, anything."""
-    buffer = np.empty(run.end - run.base, np.uint8)
+    buffer = memory.fresh(run.end - run.base)
     rest = buffer.data[run.begin - run.base :]
     file.seek(start + run.begin)
     while rest:
@@ -186,7 +198,7 @@ def _filled(
     return buffer
 
 
-def _views(run: _Run, buffer: _Buffer) -> Iterator[tuple[str, torch.Tensor]]:
+def _views(run: _Run, buffer: Buffer) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor has a storage of its own bytes alone, so that saving or sharing it takes no neighbour along."""
     for name, tensor in run.tensors.items():
         dtype = DTYPES[tensor.dtype]

@@ -40,6 +40,7 @@ class Entry(NamedTuple):
 class _Unit(NamedTuple):
     kept: Kept | None  # not yet, where room is only reserved
     parts: policy.Parts
+    alone: bool = False
 
 
 class Tier:
@@ -88,6 +89,11 @@ class Tier:
                 self._touch(key)
             return unit.kept if unit is not None else None
 
+    def looked_at(self) -> dict[Hashable, Kept]:
+        """What is here, and was not used by this."""
+        with self._lock:
+            return {key: unit.kept for key, unit in self._units.items() if unit.kept is not None}
+
     def lease(self, *keys: Hashable) -> None:
         """From now on exactly these are in use and stay, as soon as they are here."""
         with self._lock:
@@ -106,19 +112,30 @@ class Tier:
             self._touch(key)
             return True
 
-    def keep(self, key: Hashable, parts: Mapping[str, Weights], notes: Any = None) -> Kept:
+    def keep(self, key: Hashable, parts: Mapping[str, Weights], notes: Any = None, *, alone: bool = False) -> Kept:
         """Keep a unit, if there is room; given back as it is kept.
 
         A component that is, bit for bit, another unit's is that from now on, and its own tensors are let go of.
+
+        Args:
+            alone: not so: somebody else holds these tensors too, and moves them.
         """
         with self._lock:
             self.discard(key)
-            kept = Kept({name: self._shared(name, part) for name, part in parts.items()}, notes)
+            shared = {} if alone else {name: self._shared(name, part) for name, part in parts.items()}
+            kept = Kept({**parts, **shared}, notes)
             contents = {id(part): weights.nbytes(part) for part in kept.parts.values()}
             if self._make_room(contents, here=True):
-                self._units[key] = _Unit(kept, contents)
+                self._units[key] = _Unit(kept, contents, alone)
                 self._touch(key)
             return kept
+
+    def count_outside(self, nbytes: int) -> None:
+        """What is in memory and not kept here is this much from now on; what does not fit beside it leaves."""
+        with self._lock:
+            self.outside = nbytes
+            if not self._make_room({}, here=True):
+                self.clear()
 
     def discard(self, key: Hashable) -> None:
         """Let go of a unit, or of room that was reserved."""
@@ -165,7 +182,8 @@ class Tier:
         self._used[key] = self._clock
 
     def _shared(self, component: str, part: Weights) -> Weights:
-        others = [unit.kept.parts.get(component) for unit in self._units.values() if unit.kept is not None]
+        units = [unit.kept for unit in self._units.values() if unit.kept is not None and not unit.alone]
+        others = [kept.parts.get(component) for kept in units]
         return next((other for other in others if other is not None and _same(part, other)), part)
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+
+from multipass.cache import memory
 
 Weights = Mapping[str, Tensor]
 """Every parameter and buffer of a module, by name."""
 
 _WRAPPED = ".wrapped"
+_FP8 = torch.float8_e4m3fn
 _PIECE, _ALIGNED = 256 << 20, 64  # bytes
 
 
@@ -33,7 +36,52 @@ def held(module: nn.Module, *, under: str = "") -> Weights:
 
 def take(module: nn.Module, *, under: str = "") -> Weights:
     """As ``held``, but copies in RAM of what is on another device."""
-    return {name: _in_ram(tensor) for name, tensor in held(module, under=under).items()}
+    there = held(module, under=under)
+    elsewhere = {name: tensor for name, tensor in there.items() if tensor.device.type not in ("cpu", "meta")}
+    place = _Place(nbytes(elsewhere))
+    copies = {name: _like(tensor, place.of(tensor).copy_(tensor.detach())) for name, tensor in elsewhere.items()}
+    place.register()
+    return {**there, **copies}
+
+
+def copied_beside(weights: Weights, device: torch.device) -> Weights:
+    """Copies on a GPU, made beside what is computed there; back when they are complete.
+
+    What is computed may still read memory that was let go of a moment ago, and the copies may get just that: so they
+    begin after all that was asked of the GPU before.
+    """
+    beside = torch.cuda.Stream(device)
+    with torch.cuda.stream(beside):
+        there = {name: torch.empty_like(tensor, device=device) for name, tensor in weights.items()}
+        beside.wait_stream(torch.cuda.default_stream(device))
+        for name, tensor in weights.items():
+            there[name].copy_(tensor.detach(), non_blocking=True)
+    beside.synchronize()
+    return {name: _like(weights[name], tensor) for name, tensor in there.items()}
+
+
+def as_fp8(contents: dict[str, Tensor]) -> Weights:
+    """Every matrix and every kernel in a byte a number, nearest to what it was: three bits of it stay.
+
+    Args:
+        contents: is empty afterwards: each is let go of when its copy is there.
+    """
+    place = _Place(sum(tensor.numel() for tensor in contents.values() if _is_matrix(tensor)))
+    found: dict[str, Tensor] = {}
+    for name in list(contents):
+        content = contents.pop(name)
+        found[name] = content
+        if _is_matrix(content):
+            form = torch.empty_strided(content.shape, content.stride(), dtype=_FP8, device="meta")
+            most = torch.finfo(_FP8).max  # what is beyond would become not-a-number
+            found[name] = _like(content, place.of(form).copy_(content.detach().clamp(-most, most)))
+    place.register()
+    return found
+
+
+def has_fp8(weights: Weights) -> bool:
+    """Whether ``as_fp8`` has made some of it."""
+    return any(tensor.dtype == _FP8 for tensor in weights.values())
 
 
 def split(weights: Weights, prefixes: Mapping[str, str | tuple[str, ...]]) -> dict[str, Weights]:
@@ -50,11 +98,14 @@ def nbytes(weights: Weights) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
 
 
-def point(module: nn.Module, weights: Weights, device: torch.device) -> None:
+def point(module: nn.Module, weights: Weights, device: torch.device, forms: Weights = MappingProxyType({})) -> None:
     """Make the module's tensors those of ``weights``: themselves where they are on ``device``, else copies there.
 
     What ``weights`` does not name stays: it is not the checkpoint's. One tensor at a time, so that a device never holds
     two sets; if its memory runs out on the way, what is not there yet is in RAM, and nothing is lost.
+
+    Args:
+        forms: by name the type that a tensor gets on the way, where it is stored in another one.
 
     Raises:
         RuntimeError: if a tensor has no place in the module; the others are in theirs.
@@ -64,7 +115,7 @@ def point(module: nn.Module, weights: Weights, device: torch.device) -> None:
         if name in weights:
             owner[key] = weights[name]  # lets go of the old one before the new one takes room
             if not weights[name].is_meta:
-                owner[key] = _on(weights[name], device)
+                owner[key] = _of_type(_on(weights[name], device), forms.get(name))
             placed.add(name)
     lost = sorted(weights.keys() - placed)
     if lost:
@@ -131,15 +182,16 @@ def cast_to(wanted: Weights, contents: dict[str, Tensor]) -> dict[str, Tensor]:
     for name in list(contents):
         content, like = contents.pop(name), wanted[name]
         found[name] = _like(like, content if _fits(content, like) else place.of(like).copy_(content))
+    place.register()
     return found
 
 
 class _Place:
-    """New memory for many tensors, in large pieces: torch takes it in pages of 4 KiB, several times slower."""
+    """New memory for many tensors, in large pieces."""
 
     def __init__(self, left: int) -> None:
         self._left = left
-        self._piece = np.empty(0, np.uint8)
+        self._pieces = [memory.fresh(0)]
         self._used = 0
 
     def of(self, like: Tensor) -> Tensor:
@@ -147,13 +199,22 @@ class _Place:
         size = nbytes({"": like})
         if not size:
             return torch.empty(like.shape, dtype=like.dtype)
-        if self._used + size > self._piece.nbytes:
-            self._piece = np.empty(max(min(self._left, _PIECE), size), np.uint8)
+        if self._used + size > self._pieces[-1].nbytes:
+            self._pieces.append(memory.fresh(max(min(self._left, _PIECE), size)))
             self._used = 0
-        flat = torch.frombuffer(self._piece, dtype=like.dtype, count=like.numel(), offset=self._used)
+        flat = torch.frombuffer(self._pieces[-1], dtype=like.dtype, count=like.numel(), offset=self._used)
         self._used += -(-size // _ALIGNED) * _ALIGNED
         self._left -= size
         return flat.as_strided(like.shape, like.stride())
+
+    def register(self) -> None:
+        """Once all of it is written to."""
+        for piece in self._pieces:
+            memory.register(piece)
+
+
+def _is_matrix(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.dim() > 1 and tensor.element_size() > 1
 
 
 def _fits(tensor: Tensor, wanted: Tensor) -> bool:
@@ -176,12 +237,15 @@ def _slots(module: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
                     yield f"{path}.{key}".replace(_WRAPPED, ""), held, key
 
 
-def _in_ram(tensor: Tensor) -> Tensor:
-    return tensor if tensor.device.type in ("cpu", "meta") else _like(tensor, tensor.detach().cpu())
-
-
 def _on(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor if tensor.device.type == device.type else _like(tensor, tensor.detach().to(device))
+    """On CUDA without waiting, where the memory allows that: what is computed there next comes after it."""
+    if tensor.device.type == device.type:
+        return tensor
+    return _like(tensor, tensor.detach().to(device, non_blocking=device.type == "cuda"))
+
+
+def _of_type(tensor: Tensor, form: Tensor | None) -> Tensor:
+    return tensor if form is None or form.dtype == tensor.dtype else _like(tensor, tensor.detach().to(form.dtype))
 
 
 def _like(original: Tensor, content: Tensor) -> Tensor:

@@ -78,6 +78,34 @@ def test_the_hosts_own_model_counts() -> None:
     assert ram.held == 15 * KIB
 
 
+def test_what_comes_in_beside_pushes_out_what_has_no_room_any_more() -> None:
+    ram = tier(30)
+    ram.keep("a", unit(10, 1))
+    ram.keep("b", unit(10, 2))
+    ram.count_outside(15 * KIB)
+    assert (ram.held, "a" in ram, "b" in ram) == (25 * KIB, False, True)
+    ram.count_outside(40 * KIB)
+    assert (ram.held, "b" in ram) == (40 * KIB, False)
+
+
+def test_looking_is_no_use() -> None:
+    ram = tier(20)
+    ram.keep("a", unit(10, 1))
+    ram.keep("b", unit(10, 2))
+    assert set(ram.looked_at()) == {"a", "b"}
+    ram.keep("c", unit(10, 3))
+    assert set(ram.looked_at()) == {"b", "c"}
+
+
+def test_what_is_kept_alone_shares_nothing_either_way() -> None:
+    ram = tier(1000)
+    one, two, three = (unit(10, 7) for _ in range(3))
+    for key, parts in (("a", one), ("c", three)):
+        assert ram.keep(key, parts, alone=key == "a").parts["unet"] is parts["unet"]
+    assert ram.keep("b", two, alone=True).parts["unet"] is two["unet"]
+    assert ram.held == 30 * KIB
+
+
 def test_what_two_checkpoints_share_is_there_once() -> None:
     ram = tier(1000)
     first = ram.keep("a", {"unet": {"weight": tensor(10, 1)}, "vae": {"weight": tensor(10, 7)}})

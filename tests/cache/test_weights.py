@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from multipass.cache import weights
+from multipass.cache import memory, weights
 
 CPU = torch.device("cpu")
 
@@ -128,3 +128,56 @@ def test_cast_to_the_type_and_the_strides_that_are_wanted(monkeypatch: pytest.Mo
 def test_what_is_as_wanted_is_taken_as_it_is() -> None:
     content = torch.randn(3)
     assert weights.cast_to({"a": torch.empty(3, device="meta")}, {"a": content})["a"] is content
+
+
+def test_as_fp8_matrices_take_a_byte_a_number_and_are_near_to_what_they_were() -> None:
+    model = Model(1)
+    with torch.no_grad():
+        model.vae.weight[0, 0] = 1e6  # more than fp8 can say
+    forms = {name: tensor.detach().to("meta") for name, tensor in weights.held(model).items()}
+    exact = {name: tensor.clone() for name, tensor in weights.held(model).items()}
+    contents = weights.take(model)
+    stored = weights.as_fp8({**contents})
+    assert weights.has_fp8(stored)
+    assert not weights.has_fp8(contents)
+    matrices = {"unet.0.weight", "vae.weight"}
+    assert {name for name in stored if stored[name] is contents[name]} == stored.keys() - matrices
+    assert weights.nbytes({name: stored[name] for name in matrices}) == 3 * 4 + 4 * 2
+    weights.point(model, stored, CPU, forms)
+    for name, tensor in weights.held(model).items():
+        assert (tensor.dtype, tensor.stride()) == (exact[name].dtype, exact[name].stride())
+        assert torch.allclose(tensor, exact[name].clamp(-448, 448), rtol=1 / 16, atol=2**-9)
+        assert isinstance(tensor, nn.Parameter) == isinstance(contents[name], nn.Parameter)
+
+
+# --- on a GPU --------------------------------------------------------------------------------------------------------
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+@needs_cuda
+def test_copies_on_a_gpu_are_the_same_and_so_is_what_comes_back() -> None:
+    model, gpu = Model(1), torch.device("cuda")
+    own = weights.take(model)
+    there = weights.copied_beside(own, gpu)
+    assert {tensor.device.type for tensor in there.values()} == {"cuda"}
+    weights.point(model, there, gpu)
+    back = weights.take(model)
+    assert all(torch.equal(back[name], own[name]) for name in own)
+    weights.point(model, own, gpu)
+    assert all(torch.equal(tensor.cpu(), own[name]) for name, tensor in weights.held(model).items())
+
+
+@needs_cuda
+def test_what_is_registered_can_be_copied_while_the_gpu_computes_and_freed_right_after() -> None:
+    buffer = memory.fresh(64 << 20)
+    buffer[:] = 7
+    memory.register(buffer)
+    tensor = torch.frombuffer(buffer, dtype=torch.uint8)
+    assert tensor.is_pinned()
+    copy = tensor.to("cuda", non_blocking=True)
+    del tensor, buffer
+    again = memory.fresh(64 << 20)
+    again[:] = 1
+    memory.register(again)
+    assert bool((copy == 7).all())

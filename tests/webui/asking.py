@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -19,6 +21,13 @@ REQUEST: dict[str, Any] = {
     "height": 64,
     "cfg_scale": 4,
     "sampler_name": "Euler",
+}
+OUR_OPTIONS = {  # as they are if nobody has set them
+    "multipass_ram_budget_gb": 0.0,
+    "multipass_vram_budget_gb": 0.0,
+    "multipass_read_ahead": True,
+    "multipass_manage_checkpoints": False,
+    "multipass_fp8": False,
 }
 LOOPBACK = {"Loops": 2, "Final denoising strength": 0.5}
 FEW = [sampler for sampler in SAMPLERS if str(sampler) in ("Euler", "Euler a", "DPM++ 2M Karras", "DDIM")]
@@ -69,3 +78,27 @@ def runs(answer: Answer) -> list[tuple[str, int]]:
 def clear_cache(webui: Webui) -> None:
     """So that every checkpoint is read again."""
     webui.post("/multipass/v1/cache/clear", {}).raise_for_status()
+
+
+def cache(webui: Webui) -> dict[str, Any]:
+    """What it tells of itself."""
+    return webui.get("/multipass/v1/cache")
+
+
+@contextmanager
+def settings(webui: Webui, **values: Any) -> Iterator[None]:
+    """While this lasts, these options are so."""
+    before = {**OUR_OPTIONS, **webui.get("/sdapi/v1/options")}  # Forge does not tell of ours
+    webui.set_options(**values)
+    try:
+        yield
+    finally:
+        webui.set_options(**{name: before[name] for name in values})
+
+
+def kept(webui: Webui) -> dict[tuple[str, str], int]:
+    """Bytes by checkpoint and component."""
+    return {
+        (entry["checkpoint"].partition(".")[0], entry["component"]): entry["nbytes"]
+        for entry in cache(webui)["entries"]
+    }

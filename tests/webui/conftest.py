@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.webui import checkpoints, table
-from tests.webui.asking import REQUEST
+from tests.webui.asking import OUR_OPTIONS, REQUEST
 from tests.webui.host import ROOT, Install, Webui, changes, find_install, running
 
 PROBE = Path(__file__).parent / "probe"
@@ -35,10 +36,7 @@ KNOWN_OPTIONS = {
     "s_min_uncond": 0,
     "s_min_uncond_all": False,
     "emphasis": "Original",
-    "multipass_ram_budget_gb": 0.0,
-    "multipass_vram_budget_gb": 0.0,
-    "multipass_read_ahead": True,
-    "multipass_manage_checkpoints": False,
+    **OUR_OPTIONS,
 }
 STYLES = """name,prompt,negative_prompt
 starry,"{prompt}, a star",an owl
@@ -130,3 +128,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     found = find_install()
     if isinstance(recorder, table.Recorder) and found is not None:
         table.write(found.host, recorder.outcomes())
+
+
+@pytest.fixture
+def copied(webui: Webui, models: tuple[Path, Path]) -> Iterator[Path]:
+    """A checkpoint that the test may do what it likes with."""
+    file = models[0] / "copied.safetensors"
+    shutil.copy(models[0] / "ink.safetensors", file)
+    webui.post("/sdapi/v1/refresh-checkpoints", {}).raise_for_status()
+    yield file
+    file.unlink(missing_ok=True)
+    webui.post("/sdapi/v1/refresh-checkpoints", {}).raise_for_status()

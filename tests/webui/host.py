@@ -131,9 +131,10 @@ class Webui:
         }
 
     def set_options(self, **options: Any) -> None:
-        """Those that this host has."""
+        """Those that this host has; ours are always there, although Forge does not tell of them."""
         known = self.get("/sdapi/v1/options")
-        self.post("/sdapi/v1/options", {name: options[name] for name in options if name in known}).raise_for_status()
+        there = {name: value for name, value in options.items() if name in known or name.startswith("multipass_")}
+        self.post("/sdapi/v1/options", there).raise_for_status()
 
     def arm(self, **fault: Any) -> None:
         """Forget what was recorded, and fail as told in the next generation."""

@@ -117,7 +117,8 @@ def draw() -> str:
 
 def _cell(found: dict[str, Any], host: str, row: str, notes: list[str]) -> str:
     passed, failed = found["passed"], found["failed"]
-    told = f"{failed} of {passed + failed} fail" if failed else f"yes, {passed} tests" if passed else "no"
+    counted = f"{passed} test" + "s" * (passed != 1)
+    told = f"{failed} of {passed + failed} fail" if failed else f"yes, {counted}" if passed else "no"
     marks: list[str] = []
     for reason, count in found["left_out"].items():
         note = f"{row.upper()}, {HOSTS[host].name}, {count} left out: {reason}"

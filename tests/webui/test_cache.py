@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.webui.asking import REQUEST, a_then_b, alone, clear_cache, hires, plan, refined, runs
-from tests.webui.host import Webui
+from tests.webui.asking import (
+    REQUEST,
+    a_then_b,
+    alone,
+    cache,
+    clear_cache,
+    hires,
+    kept,
+    plan,
+    refined,
+    runs,
+    settings,
+)
+from tests.webui.host import Answer, Webui
 
 GB = 1 << 30
 THERE_AND_BACK = plan(
@@ -27,28 +39,6 @@ def in_place(webui: Webui) -> None:
     webui.generate(**REQUEST)
     webui.set_options(multipass_read_ahead=True)  # so that config.json has what the host only writes with a setting
     clear_cache(webui)
-
-
-def cache(webui: Webui) -> dict[str, Any]:
-    return webui.get("/multipass/v1/cache")
-
-
-@contextmanager
-def settings(webui: Webui, **values: Any) -> Iterator[None]:
-    before = webui.get("/sdapi/v1/options")
-    webui.set_options(**values)
-    try:
-        yield
-    finally:
-        webui.set_options(**{name: before[name] for name in values})
-
-
-def kept(webui: Webui) -> dict[tuple[str, str], int]:
-    """Bytes by checkpoint and component."""
-    return {
-        (entry["checkpoint"].partition(".")[0], entry["component"]): entry["nbytes"]
-        for entry in cache(webui)["entries"]
-    }
 
 
 # --- what is kept --------------------------------------------------------------------------------------------------
@@ -185,18 +175,47 @@ def test_c17_a_hundred_pictures_and_the_memory_is_flat_after_the_tenth(webui: We
     assert max(memory[10:]) - memory[9] < 16 << 20, "a tenth of one more checkpoint"
 
 
+# --- as fp8 --------------------------------------------------------------------------------------------------------
+
+
+def test_inactive_sets_can_be_kept_as_fp8_and_pictures_say_so(webui: Webui) -> None:
+    text = {**REQUEST, "prompt": "a red apple <lora:one:0.8>"}
+    exact, plain = webui.generate(plan=a_then_b(0.5), **text), webui.generate(**REQUEST)
+    whole = kept(webui)["ink", "unet"]
+    with settings(webui, multipass_fp8=True):
+        lossy = webui.generate_unchanged(plan=a_then_b(0.5), **text)
+        assert runs(lossy) == runs(exact)
+        assert not lossy.same_picture(exact)
+        assert mean_difference(lossy, exact) < 8, "of 255"
+        assert "Multipass storage: fp8" in lossy.infotexts[0]
+        (own,) = [entry["nbytes"] for entry in cache(webui)["entries"] if entry["lossy"]]
+        assert 0.25 * whole <= own < 0.26 * whole, "a byte for four"
+        assert webui.generate(plan=a_then_b(0.5), **text).same_picture(lossy)
+        assert webui.generate(**REQUEST).same_picture(plain), "what the webui has loaded is as it was"
+    again = webui.generate(plan=a_then_b(0.5), **text)
+    assert again.same_picture(exact), "of what is kept lossy, nothing is used for this"
+    assert "Multipass storage" not in again.infotexts[0]
+
+
+def test_no_lossy_set_stays_in_place_when_that_is_off_again(webui: Webui) -> None:
+    own = alone(webui, "ink")
+    webui.generate(**REQUEST)
+    with settings(webui, multipass_manage_checkpoints=True):
+        with settings(webui, multipass_fp8=True):
+            alone(webui, "noise1")
+            assert not alone(webui, "ink").same_picture(own)
+        assert alone(webui, "ink").same_picture(own)
+    assert alone(webui, "ink").same_picture(own)
+    webui.generate(**REQUEST)
+
+
+def mean_difference(one: Answer, other: Answer) -> float:
+    """Of two pictures, in levels."""
+    levels = [np.frombuffer(answer.pixels[0], np.uint8).astype(int) for answer in (one, other)]
+    return float(np.abs(levels[0] - levels[1]).mean())
+
+
 # --- what changes, and what fails ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def copied(webui: Webui, models: tuple[Path, Path]) -> Iterator[Path]:
-    """A checkpoint that the test may do what it likes with."""
-    file = models[0] / "copied.safetensors"
-    shutil.copy(models[0] / "ink.safetensors", file)
-    webui.post("/sdapi/v1/refresh-checkpoints", {}).raise_for_status()
-    yield file
-    file.unlink(missing_ok=True)
-    webui.post("/sdapi/v1/refresh-checkpoints", {}).raise_for_status()
 
 
 TO_COPIED = plan({}, {"checkpoint": "copied", "switch_at": 0.5})

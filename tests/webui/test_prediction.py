@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 
 from tests.webui import checkpoints, families
-from tests.webui.asking import FEW, REQUEST, asking_for, plan, refined, runs
+from tests.webui.asking import (
+    FEW,
+    REQUEST,
+    alone,
+    asking_for,
+    clear_cache,
+    kept,
+    plan,
+    refined,
+    runs,
+    settings,
+)
 from tests.webui.conftest import EXTENSIONS, settle
 from tests.webui.host import Install, Webui, running
 from tests.webui.samplers import Sampler
@@ -143,3 +154,37 @@ def test_c8_what_the_last_picture_did_to_the_noise_schedule_does_not_show(webui:
         webui.set_options(sd_noise_schedule="Default")
     assert told["ok"], told
     assert [own["end_step"] - own["first_step"] for own in told["passes"]] == [count for _, count in runs(ours)]
+
+
+def test_c19_a_module_of_another_family_is_built_once(webui: Webui) -> None:
+    has(webui, "two")
+    there_and_back = plan({"checkpoint": "soft"}, {"checkpoint": "two", "switch_at": 0.3},
+                          {"checkpoint": "soft", "switch_at": 0.6})  # fmt: skip
+    webui.generate(**REQUEST)
+    clear_cache(webui)
+    first = webui.generate_unchanged(plan=there_and_back, n_iter=2, **REQUEST)
+    assert first.loads == ("two",)
+    again = webui.generate_unchanged(plan=there_and_back, n_iter=2, **REQUEST)
+    assert again.loads == ()
+    assert again.same_picture(first)
+    assert {part for name, part in kept(webui) if name == "two"} >= {"unet", "text_encoder", "vae"}
+    for other, name in ((two("soft", "two"), "two"), (two("two_v", "soft"), "two_v"), (two("two", "two_v"), "two_v")):
+        clear_cache(webui)
+        fresh = webui.generate_unchanged(plan=other, **REQUEST)
+        assert name in fresh.loads
+        assert webui.generate_unchanged(plan=other, **REQUEST).same_picture(fresh)
+    clear_cache(webui)
+    assert webui.generate_unchanged(plan=there_and_back, n_iter=2, **REQUEST).same_picture(first)
+
+
+def test_every_change_of_family_can_go_through_the_cache(webui: Webui) -> None:
+    has(webui, "two")
+    own = {name: alone(webui, name) for name in ("two", "xl", "soft")}
+    with settings(webui, multipass_manage_checkpoints=True):
+        for name in ("two", "xl", "soft"):
+            assert alone(webui, name).same_picture(own[name])
+        for name in ("two", "soft", "xl", "two"):
+            answer = alone(webui, name)
+            assert answer.loads == ()
+            assert answer.same_picture(own[name])
+    assert webui.generate(**REQUEST).same_picture(own["soft"])

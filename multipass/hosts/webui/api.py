@@ -14,7 +14,7 @@ from modules import processing, sd_models, shared
 from modules.call_queue import queue_lock
 from starlette.concurrency import run_in_threadpool
 
-from multipass.hosts.webui import compat, inplace, models, script
+from multipass.hosts.webui import compat, keys, models, script
 from multipass.plan import Steps, Strength, decode, json_schema
 from multipass.problems import PlanError, Problem, explain
 
@@ -82,11 +82,12 @@ def tell_cache() -> dict[str, Any]:
         "held": {f"{name}_bytes": tier.held for name, tier in tiers.items()},
         "entries": [
             {
-                "checkpoint": titles.get(file := inplace.file_of(entry.key), file),
+                "checkpoint": titles.get(file := keys.file_of(entry.key), file),
                 "component": entry.component,
                 "tier": name,
                 "nbytes": entry.nbytes,
                 "leased": entry.leased,
+                "lossy": isinstance(entry.key, keys.Lossy),
             }
             for name, tier in tiers.items()
             for entry in tier.entries()

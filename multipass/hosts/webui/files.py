@@ -16,6 +16,7 @@ from multipass.cache import header, reader, weights
 from multipass.cache.weights import Weights
 
 UNET = "model.diffusion_model."
+COMPONENTS = {"unet": UNET, "vae": "first_stage_model.", "text_encoder": ("cond_stage_model.", "conditioner.")}
 Advanced = Callable[[int], None]
 """Is told the bytes that were read."""
 
@@ -83,7 +84,9 @@ def unet(version: Version, wanted: Weights, advanced: Advanced, unwanted: thread
     """
     if Version.of(version.file) != version:
         raise ReplacedError(f"{version.file} was replaced or removed while a picture was made with it")
-    return weights.cast_to(wanted, _read(version.file, wanted.keys(), advanced, unwanted))
+    there = _header(version.file)
+    as_it_is = all(reader.DTYPES.get(there[name].dtype) == like.dtype for name, like in wanted.items() if name in there)
+    return weights.cast_to(wanted, _read(version.file, wanted.keys(), advanced, unwanted, registered=as_it_is))
 
 
 def nbytes(version: Version, names: Collection[str]) -> int:
@@ -100,11 +103,16 @@ def _header(file: str) -> dict[str, header.Tensor]:
 
 
 def _read(
-    file: str, names: Collection[str] | None, advanced: Advanced, unwanted: threading.Event | None = None
+    file: str,
+    names: Collection[str] | None,
+    advanced: Advanced,
+    unwanted: threading.Event | None = None,
+    *,
+    registered: bool = False,
 ) -> dict[str, Tensor]:
     """Raises OSError, which is what a host expects where a file cannot be read."""
     try:
-        return reader.read(file, names, apart=_is_vae, advanced=advanced, cancelled=unwanted)
+        return reader.read(file, names, apart=_is_vae, advanced=advanced, cancelled=unwanted, registered=registered)
     except reader.ReadError as error:
         raise OSError(f"{file} cannot be read: {error}") from None
 

@@ -12,49 +12,27 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from modules import devices, script_callbacks, sd_hijack, sd_models, sd_models_config, sd_unet, sd_vae, shared
+from modules import devices, script_callbacks, sd_hijack, sd_models, sd_vae, shared
 from modules.timer import Timer
 from torch import Tensor
 
 from multipass.cache import weights
 from multipass.cache.store import CheckpointCache, Kept, with_room
 from multipass.cache.weights import Weights
-from multipass.hosts.webui import files, hooks, networks
-from multipass.hosts.webui.files import UNET, Version
+from multipass.hosts.webui import architecture, files, hooks, keys, networks, settings
+from multipass.hosts.webui.files import COMPONENTS, UNET, Version
+from multipass.hosts.webui.keys import Key, Lossy
 from multipass.hosts.webui.vaes import Vae
 
-_COMPONENTS = {"unet": UNET, "vae": "first_stage_model.", "text_encoder": ("cond_stage_model.", "conditioner.")}
 _BASE_VAE = "base_vae"  # the checkpoint's own, which the host keeps aside while another is in place
 _VAE_NOTES = ("loaded_vae_file", "checkpoint_info")  # what sd_vae remembers of the VAE in place
 _HASH_OPTION = "sd_checkpoint_hash"
-_SDXL_NOT_SSD = "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"
 
 
 class NoRoomError(MemoryError):
     """The budget has no room, whatever leaves."""
-
-
-class Key(NamedTuple):
-    """Which set: a checkpoint and the VAE that it has, ``None`` for its own. Its UNet is kept by ``checkpoint``, what
-    else belongs to it by this key."""
-
-    checkpoint: Version
-    vae: Version | None
-
-    @classmethod
-    def of(cls, info: Any, vae: Vae | None) -> Key:
-        """By the host's rule where the pass has no VAE of its own."""
-        file = sd_vae.resolve_vae(info.filename).vae if vae is None else vae.file_for(info)
-        return cls(Version.of(info.filename), Version.of(file) if file else None)
-
-    @classmethod
-    def of_live(cls, model: Any) -> Key:
-        """What the host has loaded, as it was then."""
-        name, file = model.sd_checkpoint_info.filename, sd_vae.loaded_vae_file
-        return cls(_loaded.get(name) or Version.of(name), Version.of(file) if file else None)
 
 
 class Merged(NamedTuple):
@@ -62,6 +40,7 @@ class Merged(NamedTuple):
 
     checkpoint: Key
     networks: tuple[Any, ...]
+    of_fp8: bool
 
 
 class _Notes(NamedTuple):
@@ -76,24 +55,6 @@ class _Notes(NamedTuple):
 class _Set(NamedTuple):
     rest: Kept  # notes: _Notes
     unet: Weights | None  # not yet, where only texts are to be encoded
-
-
-class _Shape(NamedTuple):
-    """What two checkpoints must agree in to be answered for by one module."""
-
-    config: str
-    has_ssd_key: bool
-
-
-_shapes: dict[Version, _Shape] = {}
-_loaded: dict[str, Version] = {}  # every file that the host has loaded, as it was the last time
-
-
-def note_loaded(model: Any) -> None:
-    """From ``on_model_loaded``."""
-    info = getattr(model, "sd_checkpoint_info", None)
-    if info is not None:
-        _loaded[info.filename] = Version.of(info.filename)
 
 
 class InPlace:
@@ -114,6 +75,7 @@ class InPlace:
         self._current: Key | None = None
         self._entered: _Set | None = None  # None: the home, never left
         self._merged: Merged | None = None  # what networks have made of it
+        self._own = 0  # bytes of the host's own set, in no tier
         self._noted: set[str] = set()  # the attributes in which sets differ
         self._untold: set[Version] = set()  # read, but no extension knows yet
 
@@ -128,7 +90,7 @@ class InPlace:
     def holds(self, info: Any) -> bool:
         """Whether this put that checkpoint in place, with whichever VAE."""
         current, entered = self.current, self._entered
-        whole = entered is None or entered.unet is not None
+        whole = entered is None or (entered.unet is not None and not self._is_lossier_than_asked)
         return current is not None and whole and current.checkpoint.file == info.filename
 
     def put(self, info: Any, vae: Vae | None = None, *, unet: bool = True) -> bool:
@@ -146,7 +108,7 @@ class InPlace:
         """
         self.had_no_room = False
         model = shared.sd_model
-        if not suits(model):
+        if not architecture.suits(model):
             return False
         before = self.current
         if before is None:  # the host has loaded by itself since, into a module that it may have made anew
@@ -154,15 +116,17 @@ class InPlace:
             self._model = model
             self._home_key = self._current = before = Key.of_live(model)
         key, entered = Key.of(info, vae), self._entered
-        if key == before and not (unet and entered is not None and entered.unet is None):
+        whole = not unet or entered is None or (entered.unet is not None and not self._is_lossier_than_asked)
+        if key == before and whole:
             return True
-        if not self._fits(info, key):
+        if not architecture.fits(info, model):
             return False
         self._settle()
         if entered is None:
             self._home = entered = self._taken()  # now, not earlier: a copy, on a GPU
             own = [*self._home.rest.parts.values(), self._home.unet or {}]
-            self.cache.ram.outside = sum(weights.nbytes(part) for part in own)
+            self._own = self.cache.ram.outside = sum(weights.nbytes(part) for part in own)
+            self.cache.vram.outside = 0 if devices.device.type == "cpu" else weights.nbytes(weights.held(model))
         try:
             found = with_room(self.cache, lambda: self._found(info, key, unet=unet))
             if found is None:
@@ -176,24 +140,46 @@ class InPlace:
             self._keep_home()
         if found.unet is not None and key.checkpoint in self._untold:  # as when the host reads it
             self._untold.discard(key.checkpoint)
-            loaded = _loaded.get(info.filename)
-            script_callbacks.model_loaded_callback(model)
-            if loaded is not None:  # by the host, and this was not
-                _loaded[info.filename] = loaded
+            with keys.not_by_the_host(info):
+                script_callbacks.model_loaded_callback(model)
         return True
 
+    @property
+    def _is_lossy(self) -> bool:
+        """Whether the UNet in place was kept as fp8."""
+        unet = self._entered.unet if self._entered is not None else None
+        return unet is not None and weights.has_fp8(unet)
+
+    @property
+    def _is_lossier_than_asked(self) -> bool:
+        return self._is_lossy and not settings.stores_fp8()
+
     def read_ahead(self, info: Any, vae: Vae | None = None) -> None:
-        """Begin to read what will be put in place later, if that is known and is not here."""
+        """Begin to read what will be put in place later, if that is known and is not here; on a GPU, to copy it there
+        too, if there is room."""
         cache, key = self.cache, Key.of(info, vae)
         kept = cache.ram.get(key)
         if self.current is None or key == self._home_key or kept is None or not kept.notes.unet:
             return
-        wanted = kept.notes.unet
+        wanted, unet = kept.notes.unet, _unet_key(key)
 
         def read(unwanted: threading.Event) -> Kept:
-            return _read_unet(cache, key.checkpoint, wanted, unwanted)
+            return _read_unet(cache, unet, wanted, unwanted)
 
-        cache.read_ahead(key.checkpoint, read)
+        def copy(_: threading.Event) -> Kept:
+            there = cache.ram.get(unet)
+            if there is None or not cache.vram.reserve(unet, weights.nbytes(there.tensors)):
+                return Kept({})
+            try:
+                copied = weights.copied_beside(there.tensors, devices.device)
+            except BaseException:
+                cache.vram.discard(unet)
+                raise
+            return cache.vram.keep(unet, {"unet": copied})
+
+        cache.read_ahead(unet, read)
+        if devices.device.type == "cuda" and unet not in cache.vram:
+            cache.read_ahead(_OnDevice(unet), copy)
 
     def home(self) -> None:
         """Put the host's own tensors back, into which it may load again."""
@@ -219,9 +205,9 @@ class InPlace:
             yield
             self._home_key = self._current = Key.of_live(self._model)
             return
-        weights.detach(self._model, under=_COMPONENTS["vae"])
+        weights.detach(self._model, under=COMPONENTS["vae"])
         yield
-        parts = {**entered.rest.parts, "vae": weights.take(self._model, under=_COMPONENTS["vae"])}
+        parts = {**entered.rest.parts, "vae": weights.take(self._model, under=COMPONENTS["vae"])}
         parts.pop(_BASE_VAE, None)
         self._current = Key.of_live(self._model)._replace(checkpoint=before.checkpoint)  # in no set, whatever it is now
         self._entered = entered._replace(rest=_with_base_vae(parts, entered.rest.notes))
@@ -241,7 +227,7 @@ class InPlace:
         wanted, ram = networks.active(), self.cache.ram
         if self.current is None or not wanted or self._merged is not None or devices.device.type != "cpu":
             return
-        key = Merged(self.current, wanted)
+        key = Merged(self.current, wanted, self._is_lossy)
         kept = ram.get(key)
         known = kept.tensors if kept is not None else {}
         more = networks.room_for_merging(self._model, known)
@@ -267,12 +253,12 @@ class InPlace:
     def _forget(self) -> None:
         self._model = self._home_key = self._home = self._current = self._entered = self._merged = None
         self._lease()
-        self.cache.ram.outside = 0
+        self._own = self.cache.ram.outside = self.cache.vram.outside = 0
 
     def _keep_home(self) -> None:
         """The host's own tensors become a set like any other."""
         if self._home is not None and self._home_key is not None and self._home.unet is not None:
-            self.cache.ram.outside = 0
+            self._own = self.cache.ram.outside = 0
             self.cache.ram.keep(self._home_key, self._home.rest.parts, self._home.rest.notes)
             self.cache.ram.keep(self._home_key.checkpoint, {"unet": self._home.unet})
         self._home = self._home_key = None
@@ -282,23 +268,14 @@ class InPlace:
         networks.unmerge(self._model)
         self._merged = None
 
-    def _fits(self, info: Any, key: Key) -> bool:
-        """Whether the live module can answer for it, as far as that is known without reading its numbers."""
-        if key.checkpoint not in _shapes:
-            outline = files.outline(info)
-            if outline is None:
-                return True
-            _shapes[key.checkpoint] = _shape(outline, info)
-        return _same_module(_shapes[key.checkpoint], self._model)
-
     def _found(self, info: Any, key: Key, *, unet: bool) -> _Set | None:
         """The set, read as far as it has to be."""
         if key == self._home_key:
             return self._home
         ram, loads = self.cache.ram, self.cache.loads
-        rest, own = ram.get(key), ram.get(key.checkpoint)
+        rest, own = ram.get(key), ram.get(key.checkpoint) or ram.get(_unet_key(key))
         if unet and own is None:
-            own = self.cache.arrived(key.checkpoint)
+            own = self.cache.arrived(_unet_key(key))
         if self._home is not None and self._home_key is not None and key.checkpoint == self._home_key.checkpoint:
             own = Kept({"unet": self._home.unet or {}})  # with another VAE
         if rest is None or (unet and own is None and not rest.notes.unet):
@@ -315,7 +292,7 @@ class InPlace:
         the module, or there is no room for it."""
         model, ram = self._model, self.cache.ram
         outlined, advanced = files.outline(info), self.cache.note_read
-        held = weights.split(weights.held(model), _COMPONENTS)
+        held = weights.split(weights.held(model), COMPONENTS)
         if outlined is not None:
             del held["unet"]
         if not ram.reserve(key, sum(weights.nbytes(part) for part in held.values())):
@@ -326,8 +303,7 @@ class InPlace:
                 state_dict = files.without_unet(info, outlined, advanced)
             else:
                 state_dict = files.whole(info, advanced)
-            _shapes[key.checkpoint] = shape = _shape(state_dict, info)
-            if not _same_module(shape, model):
+            if not architecture.is_of(state_dict, info, model):
                 return None, None
             self._current = None
             with self._noting(), self._loading(key), weights.taking_in(model):
@@ -357,7 +333,7 @@ class InPlace:
 
     def _read_unet(self, key: Key, rest: Kept) -> Kept | None:
         try:
-            return _read_unet(self.cache, key.checkpoint, rest.notes.unet, None)
+            return _read_unet(self.cache, _unet_key(key), rest.notes.unet, None)
         except NoRoomError:
             self.had_no_room = True
             return None
@@ -373,7 +349,7 @@ class InPlace:
 
     def _taken(self) -> _Set:
         """What is in place."""
-        parts = weights.split(weights.take(self._model), _COMPONENTS)
+        parts = weights.split(weights.take(self._model), COMPONENTS)
         found = parts.pop("unet")
         later = {name: tensor for name, tensor in found.items() if tensor.is_meta}
         if later:  # what the file does not name of the UNet is there
@@ -391,7 +367,12 @@ class InPlace:
         }
         ready = self._exchanged_on_device(key) if entered.unet is not None else {}
         self._current = None
-        weights.point(model, {**notes.unet, **tensors, **(entered.unet or {}), **ready}, devices.device)
+        unet = {**(entered.unet or {}), **ready}
+        # what fp8 is computed with is in no set, and on a GPU it is not in RAM
+        more = weights.nbytes(notes.unet) if weights.has_fp8(unet) and devices.device.type == "cpu" else 0
+        if self.cache.ram.outside != self._own + more:
+            self.cache.ram.count_outside(self._own + more)
+        weights.point(model, {**notes.unet, **tensors, **unet}, devices.device, forms=notes.unet)
         for name in self._noted & notes.model.keys():
             setattr(model, name, notes.model[name])
         for name, value in notes.vae.items():
@@ -408,8 +389,9 @@ class InPlace:
 
     def _lease(self) -> None:
         """What is in place stays."""
-        keys = (self._current, self._current.checkpoint) if self._current is not None else ()
-        self.cache.ram.lease(*keys, *([self._merged] if self._merged is not None else []))
+        current = self._current
+        used = (current, current.checkpoint, Lossy(current.checkpoint)) if current is not None else ()
+        self.cache.ram.lease(*used, *([self._merged] if self._merged is not None else []))
 
     def _exchanged_on_device(self, key: Key) -> Weights:
         """On a GPU, the UNet if a copy is there; the one that leaves stays there if the budget has room for it."""
@@ -417,43 +399,44 @@ class InPlace:
         entered = self._entered or self._home
         if devices.device.type == "cpu":
             return {}
-        if left is not None and left.checkpoint != key.checkpoint and entered is not None and entered.unet is not None:
-            vram.keep(left.checkpoint, {"unet": weights.held(self._model, under=UNET)})
-        ready = vram.get(key.checkpoint)
+        unet = _unet_key(key)
+        self.cache.arrived(_OnDevice(unet))
+        ready = vram.get(key.checkpoint) or vram.get(unet)
         vram.discard(key.checkpoint)  # in place it is the host's model, which counts as that
+        vram.discard(unet)
+        if left is not None and left.checkpoint != key.checkpoint and entered is not None and entered.unet is not None:
+            leaving = weights.held(self._model, under=UNET)
+            name = Lossy(left.checkpoint) if self._is_lossy else left.checkpoint
+            # without a copy that is there, the one that comes takes new memory
+            if ready is not None or vram.reserve(name, weights.nbytes(leaving)):
+                vram.keep(name, {"unet": leaving})
         return ready.tensors if ready is not None else {}
 
 
-def _read_unet(cache: CheckpointCache, key: Version, wanted: Weights, unwanted: threading.Event | None) -> Kept:
+class _OnDevice(NamedTuple):
+    """A copy of a UNet that is on its way to the GPU."""
+
+    checkpoint: Version | Lossy
+
+
+def _unet_key(key: Key) -> Version | Lossy:
+    """What its UNet is kept by."""
+    return Lossy(key.checkpoint) if settings.stores_fp8() else key.checkpoint
+
+
+def _read_unet(cache: CheckpointCache, key: Version | Lossy, wanted: Weights, unwanted: threading.Event | None) -> Kept:
     """Into RAM. Raises NoRoomError, and what ``files.unet`` raises."""
-    if not cache.ram.reserve(key, max(weights.nbytes(wanted), files.nbytes(key, wanted))):
+    version = key.checkpoint if isinstance(key, Lossy) else key
+    if not cache.ram.reserve(key, max(weights.nbytes(wanted), files.nbytes(version, wanted))):
         raise NoRoomError
     try:
-        read = files.unet(key, wanted, cache.note_read, unwanted)
+        read = files.unet(version, wanted, cache.note_read, unwanted)
+        if isinstance(key, Lossy):
+            read = weights.as_fp8({**read})
     except BaseException:
         cache.ram.discard(key)
         raise
     return cache.ram.keep(key, {"unet": read})
-
-
-def file_of(key: Any) -> str:
-    """The checkpoint's file that something is kept of."""
-    while not isinstance(key, Version):
-        key = key.checkpoint
-    return key.file
-
-
-def suits(model: Any) -> bool:
-    """Whether the tensors of the host's module are all there is to a checkpoint, and where they should be."""
-    return (
-        hasattr(sd_models, "load_model_weights")
-        and getattr(model, "sd_checkpoint_info", None) is not None
-        and not hasattr(model, "forge_objects")
-        and not model.lowvram
-        and not model.is_sd3  # which loads its text encoders from files of their own
-        and not devices.fp8
-        and sd_unet.current_unet is None
-    )
 
 
 def _with_base_vae(parts: Mapping[str, Weights], notes: _Notes) -> Kept:
@@ -466,16 +449,3 @@ def _with_base_vae(parts: Mapping[str, Weights], notes: _Notes) -> Kept:
 def _notes(model: Any) -> dict[str, Any]:
     """What is noted on the model itself: its attributes, without torch's own."""
     return {name: value for name, value in vars(model).items() if not name.startswith("_")}
-
-
-def _shape(tensors: Weights, info: Any) -> _Shape:
-    return _Shape(sd_models_config.find_checkpoint_config(tensors, info), _SDXL_NOT_SSD in tensors)
-
-
-def _same_module(shape: _Shape, model: Any) -> bool:
-    """Checkpoints with a config file each, of equal content, have one architecture, although the host would build it
-    anew. SSD-1B has SDXL's config, and the host takes blocks out of the module for it."""
-    if model.is_ssd or (model.is_sdxl and not shape.has_ssd_key):
-        return False
-    one, other = shape.config, model.used_config
-    return one == other or Path(one).read_bytes() == Path(other).read_bytes()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from contextlib import ExitStack
 from typing import Any
 
-from modules import errors, sd_models, sd_vae, shared
+from modules import errors, processing, sd_models, sd_vae, shared
 from modules.call_queue import wrap_queued_call
 
 from multipass.cache.store import CheckpointCache
-from multipass.hosts.webui import compat, hooks, networks, settings
+from multipass.hosts.webui import architecture, compat, hooks, networks, settings
 from multipass.hosts.webui.inplace import InPlace
+from multipass.hosts.webui.shelf import Shelf
 from multipass.hosts.webui.vaes import Vae
 
 cache = CheckpointCache(settings.ram_budget, settings.vram_budget)
 _live = InPlace(cache)
+_shelf = Shelf(cache)
 
 
 class _Serving:
@@ -28,12 +31,18 @@ class _Serving:
         self._reload = self._reload_vae = None
 
     def begin(self) -> None:
+        _shelf.begin()
         if not self._holders:
-            self._reload, self._reload_vae = sd_models.reload_model_weights, sd_vae.reload_vae_weights
             with ExitStack() as replaced:
-                replaced.enter_context(hooks.replaced(sd_models, reload_model_weights=self._served))
-                replaced.enter_context(hooks.replaced(sd_vae, reload_vae_weights=self._served_vae))
-                replaced.enter_context(networks.guarded())
+                if compat.LOADS_BY_PARAMETERS:
+                    self._reload = sd_models.forge_model_reload
+                    for module in (sd_models, processing):  # which has imported it by name
+                        replaced.enter_context(hooks.replaced(module, forge_model_reload=self._served_forge))
+                else:
+                    self._reload, self._reload_vae = sd_models.reload_model_weights, sd_vae.reload_vae_weights
+                    replaced.enter_context(hooks.replaced(sd_models, reload_model_weights=self._served))
+                    replaced.enter_context(hooks.replaced(sd_vae, reload_vae_weights=self._served_vae))
+                    replaced.enter_context(networks.guarded())
                 self._replaced = replaced.pop_all()
         self._holders += 1
 
@@ -41,18 +50,19 @@ class _Serving:
         self._holders -= 1
         if not self._holders:
             self._replaced.close()
+            cache.ram.outside = 0
 
     def by_the_host(self, info: Any) -> bool:
-        """Load with its own function; returns whether anything was loaded."""
+        """Have its own function load, where no model of that checkpoint is kept; returns whether another is in place
+        now."""
         _live.home()
         with ExitStack() as stack:
-            if self._holders:
-                stack.enter_context(hooks.replaced(sd_models, reload_model_weights=self._reload))
+            if self._holders and not compat.LOADS_BY_PARAMETERS:
+                stack.enter_context(hooks.replaced(sd_models, reload_model_weights=self._whole))
             return compat.load(info)
 
     def _served(self, sd_model: Any = None, info: Any = None, forced_reload: bool = False) -> Any:
         """``sd_models.reload_model_weights``"""
-        assert self._reload is not None
         wanted = info or sd_models.select_checkpoint()
         if not forced_reload and not compat.precision_changed():
             if _live.holds(wanted):
@@ -62,13 +72,37 @@ class _Serving:
                     shared.opts.data["sd_model_checkpoint"] = wanted.title
                 return shared.sd_model
         _live.home()
-        return self._reload(sd_model, info, forced_reload)
+        return self._whole(sd_model, wanted, forced_reload)
+
+    def _whole(self, sd_model: Any = None, info: Any = None, forced_reload: bool = False) -> Any:
+        """The same, the models that are kept at hand."""
+        assert self._reload is not None
+        wanted, live = info or sd_models.select_checkpoint(), compat.loaded() and shared.sd_model
+        load = functools.partial(self._reload, sd_model, wanted, forced_reload)
+        if live is not None and (forced_reload or not _builds_another(wanted, live)):
+            return load()
+        return _shelf.load(wanted, load) or shared.sd_model
 
     def _served_vae(self, *args: Any, **kwargs: Any) -> Any:
         """``sd_vae.reload_vae_weights``"""
         assert self._reload_vae is not None
         with _live.written_to():
             return self._reload_vae(*args, **kwargs)
+
+    def _served_forge(self) -> Any:
+        """Forge's ``sd_models.forge_model_reload``: the model in place, and whether it was loaded now."""
+        assert self._reload is not None
+        data = sd_models.model_data
+        wanted = data.forge_loading_parameters.get("checkpoint_info")
+        forced = data.forge_hash == "" and compat.loaded() is not None
+        if wanted is None or forced or data.forge_hash == str(data.forge_loading_parameters):
+            return self._reload()
+        return _shelf.load(wanted, self._reload) or (shared.sd_model, False)
+
+
+def _builds_another(info: Any, model: Any) -> bool:
+    """Whether the host builds a model for that checkpoint instead of loading into the one it has."""
+    return compat.IS_FORGE_FAMILY or (architecture.suits(model) and not architecture.fits(info, model))
 
 
 _serving = _Serving()
@@ -82,7 +116,7 @@ def register(*_: Any) -> None:
 
 def manage() -> None:
     """Begin or end to keep checkpoints in the cache without a plan too, as the setting is."""
-    wanted = settings.manages() and not compat.IS_FORGE_FAMILY
+    wanted = settings.manages()
     if wanted == _live.managed:
         return
     _live.managed = wanted
@@ -104,9 +138,13 @@ class Models:
 
     def serve(self) -> None:
         """From now on the host loads through the cache."""
-        if not compat.LOADS_BY_PARAMETERS:
-            _serving.begin()
-            self._serving = True
+        _serving.begin()
+        self._serving = True
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the UNets of other checkpoints than the first are kept as fp8."""
+        return settings.stores_fp8() and not compat.IS_FORGE_FAMILY
 
     def put(self, info: Any, vae: Vae | None = None) -> bool:
         """Put a checkpoint in place.
@@ -119,10 +157,10 @@ class Models:
         """
         if self.put_in_place(info, vae):
             return True
-        if _live.had_no_room:
+        loaded = _serving.by_the_host(info)
+        if _live.had_no_room or (loaded and _shelf.had_no_room):
             budget = f"{cache.ram.budget / settings.GB:.1f} GB of RAM for checkpoints (Settings > Multipass)"
             self._p.comment(f"Multipass: {budget} do not hold {info.name_for_extra} too, so it is read at every switch")
-        loaded = _serving.by_the_host(info)
         if loaded:
             compat.prepare_loaded(self._p)
         if vae is not None and not self.put_in_place(info, vae):
@@ -149,7 +187,11 @@ class Models:
 
     def read_ahead(self, info: Any, vae: Vae | None = None) -> None:
         """Begin to read what ``put`` will need next."""
-        if settings.reads_ahead():
+        if not settings.reads_ahead():
+            return
+        if _builds_another(info, shared.sd_model):
+            _shelf.read_ahead(info)
+        else:
             _live.read_ahead(info, vae)
 
     def end(self) -> None:
@@ -161,11 +203,13 @@ class Models:
         cache.stop_reading_ahead()
         try:
             _live.unmerge()
+            if not (_live.managed and self._before is not None and _live.put(self._before)):
+                _live.home()
+                if self._before is not None:
+                    _serving.by_the_host(self._before)
             if self._serving:
                 self._serving = False
                 _serving.end()
-            if not (_live.managed and self._before is not None and _live.put(self._before)):
-                _live.home()
             compat.choose(self._chosen_before)
             if self._before is not None:
                 compat.load(self._before)

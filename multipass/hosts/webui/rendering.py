@@ -331,6 +331,8 @@ class Rendering:
         """Written again after sampling, so that it comes after what the sampler wrote: readers that trip over our
         quoted JSON have then read the rest."""
         params = self.p.extra_generation_params
+        if self._models.lossy:
+            params["Multipass storage"] = "fp8"
         titles = {index: checkpoints.title(info) for index, info in self._checkpoints.items() if self._runs(index)}
         for key, value in infotext_values(self.plan, self.parts, titles).items():
             params.pop(key, None)

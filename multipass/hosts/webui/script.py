@@ -7,7 +7,7 @@ from typing import Any
 
 from modules import errors, shared
 
-from multipass.hosts.webui import checkpoints, compat, hooks, inplace, rendering, sampling
+from multipass.hosts.webui import architecture, checkpoints, compat, hooks, rendering, sampling
 from multipass.hosts.webui.rendering import Rendering
 from multipass.plan import Pass, Plan, decode
 from multipass.problems import PlanError, Problem
@@ -87,7 +87,7 @@ def _not_yet(place: str, own: Pass) -> list[Problem]:
     reason = "not there yet in the webui; it is the request's for all passes"
     fields = ("steps", "sampler_name", "scheduler", "denoising_strength")
     problems = [Problem(f"{place}.{name}", reason) for name in fields if getattr(own, name) is not None]
-    if own.vae is not None and not inplace.suits(shared.sd_model):
+    if own.vae is not None and not architecture.suits(shared.sd_model):
         kept = "this webui cannot change it with the pass (the Forge family, --lowvram, --medvram, fp8, an SD Unet)"
         problems.append(Problem(f"{place}.vae", kept))
     return problems

@@ -11,8 +11,8 @@ from modules import shared
 from multipass.cache import budgets
 from multipass.cache.budgets import GB
 
-_RAM, _VRAM, _AHEAD, _MANAGE = (
-    f"multipass_{name}" for name in ("ram_budget_gb", "vram_budget_gb", "read_ahead", "manage_checkpoints")
+_RAM, _VRAM, _AHEAD, _MANAGE, _FP8 = (
+    f"multipass_{name}" for name in ("ram_budget_gb", "vram_budget_gb", "read_ahead", "manage_checkpoints", "fp8")
 )
 
 
@@ -33,7 +33,13 @@ def register() -> None:
         _MANAGE,
         False,
         "Keep checkpoints in the cache without a plan too",
-        "every change of checkpoint gains; AUTOMATIC1111",
+        "every change of checkpoint gains",
+    )
+    add(
+        _FP8,
+        False,
+        "Keep the UNets of a plan's other checkpoints as fp8 (lossy)",
+        "half of the memory; pictures differ, and say so in their text; AUTOMATIC1111",
     )
 
 
@@ -57,6 +63,11 @@ def reads_ahead() -> bool:
 def manages() -> bool:
     """Whether checkpoints are kept without a plan too."""
     return bool(shared.opts.data.get(_MANAGE, False))
+
+
+def stores_fp8() -> bool:
+    """Whether UNets that are read are kept in a byte a number, which is lossy."""
+    return bool(shared.opts.data.get(_FP8, False))
 
 
 def on_managing(act: Any) -> None:

@@ -1,0 +1,52 @@
+"""Memory for many tensors: in large pieces, and, where there is a GPU, ready for its copies.
+
+A GPU copies from memory that is registered with it at the speed of the bus and while it computes; from other memory the
+driver copies twice, and the program waits. torch's own allocator of such memory rounds up to powers of two, so memory
+that is there is registered, and only once it was written to: pages that are not present yet make that slow.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Buffer = npt.NDArray[np.uint8]
+
+
+def fresh(nbytes: int) -> Buffer:
+    """Bytes without particular values. NumPy asks Linux for large pages, which torch does not."""
+    return np.empty(nbytes, np.uint8)
+
+
+def register(memory: Buffer) -> None:
+    """Tell CUDA of memory that a GPU will copy from, until that is freed. Without CUDA nothing, and where the system
+    allows no more nothing either: copies are only slower then."""
+    if not memory.nbytes or not torch.cuda.is_available():
+        return
+    address = memory.ctypes.data
+    if int(_runtime().cudaHostRegister(address, memory.nbytes, 0)) == 0:
+        weakref.finalize(memory, _unregister, address).atexit = False
+    else:
+        _forget_error()
+
+
+def _unregister(address: int) -> None:
+    torch.cuda.synchronize()  # a copy may be under way
+    _runtime().cudaHostUnregister(address)
+
+
+def _forget_error() -> None:
+    """CUDA tells an error once more, of whatever is asked next: let that be this."""
+    try:
+        torch.zeros(1, device="cuda")
+        torch.cuda.synchronize()
+    except RuntimeError:
+        pass
+
+
+def _runtime() -> Any:
+    return cast("Any", torch.cuda.cudart())
