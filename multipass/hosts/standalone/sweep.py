@@ -95,7 +95,7 @@ def render(sweep: Sweep, out: Path, *, ram_gb: float = 0, say: Callable[[object]
 
     store = Checkpoints(ram=at_most(ram_gb))
     drawn: dict[tuple[int, int], Image.Image] = {}
-    grid = out
+    folder = out
     for number, cell in enumerate(sweep.cells):
         run = Run(cell.job, out, _slug(cell.told))
         bars = Bars(f"Cell {number + 1} of {len(sweep.cells)} ({cell.told}), ")
@@ -104,7 +104,8 @@ def render(sweep: Sweep, out: Path, *, ram_gb: float = 0, say: Callable[[object]
         finally:
             say(run.manifest_path)
         drawn[cell.row, cell.column] = Image.open(file).convert("RGB")
-        grid = run.folder.with_name(f"{new_name('sweep')}.png")
+        folder = run.folder.parent
+    grid = folder / f"{new_name('sweep')}.png"
     rows = [[drawn[i, k] for k in range(len(sweep.columns))] for i in range(len(sweep.rows))]
     draw_grid(rows, sweep.columns, sweep.rows).save(grid)
     say(grid)
