@@ -272,20 +272,22 @@ class InPlace:
         """The set, read as far as it has to be."""
         if key == self._home_key:
             return self._home
-        ram, loads = self.cache.ram, self.cache.loads
-        rest, own = ram.get(key), ram.get(key.checkpoint) or ram.get(_unet_key(key))
-        if unet and own is None:
-            own = self.cache.arrived(_unet_key(key))
-        if self._home is not None and self._home_key is not None and key.checkpoint == self._home_key.checkpoint:
-            own = Kept({"unet": self._home.unet or {}})  # with another VAE
+        rest, loads = self.cache.ram.get(key), self.cache.loads
+        own = self._kept_unet(key, rest) if rest is not None else None
         if rest is None or (unet and own is None and not rest.notes.unet):
             rest, own = self._read(info, key)
+            own = self._kept_unet(key, rest) if rest is not None and own is None else own
         if rest is not None and unet and own is None:
-            own = self._read_unet(key, rest)
+            own = self.cache.arrived(_unet_key(key)) or self._read_unet(key, rest)
         if rest is None or (unet and own is None):
             return None
         self.cache.hits += self.cache.loads == loads
         return _Set(rest, own.tensors if own is not None else None)
+
+    def _kept_unet(self, key: Key, rest: Kept) -> Kept | None:
+        if self._home is not None and self._home_key is not None and key.checkpoint == self._home_key.checkpoint:
+            return Kept({"unet": self._home.unet or {}})  # with another VAE
+        return self.cache.ram.get(_unet_key(key) if rest.notes.unet else key.checkpoint)
 
     def _read(self, info: Any, key: Key) -> tuple[Kept | None, Kept | None]:
         """Have the host load it: without the UNet's numbers, if these can be read later. ``None`` where it does not fit
