@@ -29,8 +29,11 @@ class Multipass(scripts.Script):
     def before_process_batch(self, p, *args, **kwargs):
         script.before_process_batch(p)
 
+    def postprocess_batch(self, p, *args, images, **kwargs):
+        script.postprocess_batch(p, images)
+
     def postprocess(self, p, processed, *args):
-        script.postprocess(p)
+        script.postprocess(p, processed)
 
 
 script_callbacks.on_app_started(api.register)

@@ -28,6 +28,8 @@ OUR_OPTIONS = {  # as they are if nobody has set them
     "multipass_read_ahead": True,
     "multipass_manage_checkpoints": False,
     "multipass_fp8": False,
+    "multipass_passes_in_gallery": False,
+    "multipass_temporary_runs": 50,
 }
 LOOPBACK = {"Loops": 2, "Final denoising strength": 0.5}
 FEW = [sampler for sampler in SAMPLERS if str(sampler) in ("Euler", "Euler a", "DPM++ 2M Karras", "DDIM")]

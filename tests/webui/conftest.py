@@ -37,6 +37,7 @@ KNOWN_OPTIONS = {
     "s_min_uncond_all": False,
     "emphasis": "Original",
     **OUR_OPTIONS,
+    "outdir_samples": "",
 }
 STYLES = """name,prompt,negative_prompt
 starry,"{prompt}, a star",an owl

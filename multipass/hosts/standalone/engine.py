@@ -228,12 +228,14 @@ class _Picture:
             self._load = self._unet.enter_context(self._checkpoints.using(ready.checkpoint, Component.UNET))
             self._in_place = ready.checkpoint
         self._checkpoints.expect(*self._needed_after(part))
+        self._started = time.perf_counter()
         return ready
 
     def _end(self, part: Segment, latent: Tensor) -> None:
         """Have the pass's picture where it is wanted, and the pass recorded."""
         if not latent.isfinite().all():
             raise FloatingPointError("the picture became not-a-number while sampling")
+        seconds = time.perf_counter() - self._started
         picture: str | None = None
         if self._is_decoded(part):
             self.close()
@@ -242,7 +244,6 @@ class _Picture:
             with self._checkpoints.using(checkpoint, Component.VAE):
                 self._image = _to_image(checkpoint.decode(latent))
             picture = self._keep(part, self._image) if self._keep is not None else None
-        seconds = time.perf_counter() - self._started - self._load.seconds
         self._record(_record(self._job, part, self._load, seconds, picture))
 
     # --- what is needed when ------------------------------------------------------------------------------------------

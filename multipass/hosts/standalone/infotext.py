@@ -34,7 +34,7 @@ def infotext(job: Job, seed: int, part: Segment | None = None) -> str:
         "Size": f"{job.size.width}x{job.size.height}",
         "Model hash": file.short_hash,
         "Model": file.path.stem,
-        **({} if part is None else {PASS_KEY: job.told(part)}),
+        **({} if part is None else {PASS_KEY: job.plan.label(part.pass_index)}),
         **infotext_values(plan, job.parts, job.titles),
     }
     line = ", ".join(f"{key}: {quote(str(value))}" for key, value in fields.items())

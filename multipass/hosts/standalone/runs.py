@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
+from multipass.folders import begin, whole
 from multipass.hosts.standalone.engine import Ready, make_ready, render
 from multipass.hosts.standalone.errors import InputError
 from multipass.hosts.standalone.infotext import PNG_KEY, infotext
@@ -20,15 +19,10 @@ from multipass.manifest import ImageRecord, Manifest, PassRecord, Status, write
 from multipass.schedule import Segment
 
 
-def new_name(label: str = "") -> str:
-    """A name by the time, which nothing else has."""
-    return "-".join(filter(None, (time.strftime("%H%M%S"), secrets.token_hex(2), label)))
-
-
 class Run:
     """A run's folder ``<out>/multipass/<date>/<run>``, made when this is.
 
-    The manifest in it is rewritten, whole, after every picture; until the run ends it says ``interrupted``, so that
+    The manifest in it is rewritten, whole, after every pass; until the run ends it says ``interrupted``, so that
     it is true however the process ends.
 
     Args:
@@ -40,24 +34,23 @@ class Run:
 
     def __init__(self, job: Job, out: Path, label: str = "") -> None:
         self.job = job
-        self.name = new_name(label)
-        self.folder = out / "multipass" / time.strftime("%Y-%m-%d") / self.name
         self.images: list[ImageRecord] = []
-        self._passes: list[PassRecord] = []  # of the picture in the making
+        self._seed = 0  # of the picture in the making, as these are
+        self._passes: list[PassRecord] = []
         try:
-            self.folder.mkdir(parents=True)
+            self.folder = begin(out / "multipass", label)
+            self.name = self.folder.name
             self.manifest_path = self._write(Status.INTERRUPTED)
         except OSError as error:
             raise InputError(f"cannot write to {out}: {error.strerror or error}") from None
 
     def render(self, checkpoints: Checkpoints, seeds: Sequence[int], progress: Progress) -> list[Path]:
         """Render a picture for every seed, and return the files. Whatever stops it is in the manifest."""
-        seed: int | None = None
         try:
             passes = self._make_ready(checkpoints, progress)
             files: list[Path] = []
             for number, seed in enumerate(seeds):
-                again = number + 1 < len(seeds)
+                again, self._seed = number + 1 < len(seeds), seed
                 name = f"{number:05}-{seed}.png"
                 with progress.picture(self.job, number + 1, len(seeds)) as watcher:
                     image = render(
@@ -66,7 +59,7 @@ class Run:
                         checkpoints,
                         seed,
                         watcher,
-                        record=self._passes.append,
+                        record=self._record,
                         keep=partial(self._keep, name, seed) if self.job.plan.save_passes else None,
                         again=again,
                     )
@@ -76,8 +69,6 @@ class Run:
                 self._passes.clear()
                 self._write(Status.INTERRUPTED)
         except BaseException as error:
-            if self._passes and seed is not None:
-                self.images.append(ImageRecord(seed, tuple(self._passes)))
             if isinstance(error, KeyboardInterrupt):
                 self._write(Status.INTERRUPTED, "interrupted")
             else:
@@ -110,12 +101,13 @@ class Run:
         target = self.folder / place
         text = PngImagePlugin.PngInfo()
         text.add_text(PNG_KEY, told)
-        aside = target.with_suffix(".part")
-        try:
+        with whole(target) as aside:
             image.save(aside, "PNG", pnginfo=text)
-            aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
+
+    def _record(self, done: PassRecord) -> None:
+        self._passes.append(done)
+        self._write(Status.INTERRUPTED)
 
     def _write(self, status: Status, error: str | None = None) -> Path:
-        return write(Manifest(self.name, status, self.job.plan, tuple(self.images), error), self.folder)
+        begun = (ImageRecord(self._seed, tuple(self._passes)),) if self._passes else ()
+        return write(Manifest(self.name, status, self.job.plan, (*self.images, *begun), error), self.folder)

@@ -91,11 +91,11 @@ def render(sweep: Sweep, out: Path, *, ram_gb: float = 0, say: Callable[[object]
     """
     from multipass.hosts.standalone.memory import Checkpoints, at_most
     from multipass.hosts.standalone.progress import Bars
-    from multipass.hosts.standalone.runs import Run, new_name
+    from multipass.hosts.standalone.runs import Run
 
     store = Checkpoints(ram=at_most(ram_gb))
     drawn: dict[tuple[int, int], Image.Image] = {}
-    folder = out
+    grid = out
     for number, cell in enumerate(sweep.cells):
         run = Run(cell.job, out, _slug(cell.told))
         bars = Bars(f"Cell {number + 1} of {len(sweep.cells)} ({cell.told}), ")
@@ -104,8 +104,7 @@ def render(sweep: Sweep, out: Path, *, ram_gb: float = 0, say: Callable[[object]
         finally:
             say(run.manifest_path)
         drawn[cell.row, cell.column] = Image.open(file).convert("RGB")
-        folder = run.folder.parent
-    grid = folder / f"{new_name('sweep')}.png"
+        grid = run.folder.with_name(f"{run.name.removesuffix(_slug(cell.told))}sweep.png")  # beside the last one
     rows = [[drawn[i, k] for k in range(len(sweep.columns))] for i in range(len(sweep.rows))]
     draw_grid(rows, sweep.columns, sweep.rows).save(grid)
     say(grid)

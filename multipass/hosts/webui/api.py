@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable
+from pathlib import Path
 from secrets import compare_digest
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import Response
 from modules import processing, sd_models, shared
 from modules.call_queue import queue_lock
 from starlette.concurrency import run_in_threadpool
 
-from multipass.hosts.webui import compat, keys, models, script
+from multipass import folders
+from multipass.hosts.webui import compat, keys, models, script, settings
 from multipass.plan import Steps, Strength, decode, json_schema
 from multipass.problems import PlanError, Problem, explain
 
 PREFIX = "/multipass/v1"
+_NUMBER = re.compile("[0-9]{1,6}")
 
 
 class ValidateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,6 +51,10 @@ def register(_: Any, app: FastAPI) -> None:
     app.add_api_route(f"{PREFIX}/validate", validate_route, methods=["POST"], dependencies=guard)
     app.add_api_route(f"{PREFIX}/cache", tell_cache, methods=["GET"], dependencies=guard)
     app.add_api_route(f"{PREFIX}/cache/clear", clear_cache, methods=["POST"], dependencies=guard)
+    # plain strings: what is not a number is not there
+    app.add_api_route(f"{PREFIX}/runs/{{run}}", tell_run, methods=["GET"], dependencies=guard)
+    picture = f"{PREFIX}/runs/{{run}}/{{of_pass}}/{{image}}"
+    app.add_api_route(picture, tell_picture, methods=["GET"], dependencies=guard)
 
 
 def validate(body: bytes) -> dict[str, Any]:
@@ -104,6 +113,39 @@ def clear_cache() -> dict[str, Any]:
     with queue_lock:
         models.cache.clear()
     return tell_cache()
+
+
+def tell_run(run: str) -> Response:
+    """A run's manifest; ``latest`` is the one that was written to last."""
+    try:
+        content = (_run(run) / folders.MANIFEST_NAME).read_bytes()
+    except FileNotFoundError:  # a temporary one, that has just had to go
+        raise _no_run(run) from None
+    return Response(content, media_type="application/json")
+
+
+def tell_picture(run: str, of_pass: str, image: str) -> Response:
+    """A pass's picture, both counted from 0, as in the manifest."""
+    if not (_NUMBER.fullmatch(of_pass) and _NUMBER.fullmatch(image)):
+        raise HTTPException(404, f"a pass and an image are numbers, got {of_pass}/{image}")
+    found = list(_run(run).glob(f"pass_{int(of_pass)}/{int(image):05}-*.png"))
+    if not found:
+        raise HTTPException(404, f"run {run} has no picture of pass {of_pass}, image {image}")
+    try:
+        return Response(found[0].read_bytes(), media_type="image/png")
+    except FileNotFoundError:
+        raise _no_run(run) from None
+
+
+def _run(run: str) -> Path:
+    found = folders.find((settings.saved_folder(), settings.temporary_folder()), run)
+    if found is None:
+        raise _no_run(run)
+    return found
+
+
+def _no_run(run: str) -> HTTPException:
+    return HTTPException(404, "there is no run yet" if run == folders.LATEST else f'there is no run "{run}"')
 
 
 def _read(body: bytes) -> ValidateBody:

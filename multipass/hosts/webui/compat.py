@@ -34,6 +34,12 @@ def loaded() -> Any:
     return getattr(shared.sd_model, "sd_checkpoint_info", None)
 
 
+def kept() -> frozenset[str]:
+    """The files of the models that the host keeps in memory by itself."""
+    models = getattr(sd_models.model_data, "loaded_sd_models", ())  # not Forge
+    return frozenset(model.sd_checkpoint_info.filename for model in models)
+
+
 def of_request(p: Any) -> Any:
     """The ``CheckpointInfo`` that the host will put in place when it begins the request, as far as can be told before;
     else ``None``."""
@@ -307,6 +313,16 @@ def _model_hijack() -> Any:
     from modules.sd_hijack import model_hijack
 
     return model_hijack
+
+
+def predicted(denoiser: Any, x: Any, level: Any, answer: Any) -> Any:
+    """The finished picture, as latents, that the denoiser has just seen in ``x``, guided: what the sampler goes by.
+
+    DDIM and its kin are answered with noise, and the Forge family turns the picture into that as the last thing.
+    """
+    if getattr(denoiser, "classic_ddim_eps_estimation", False):
+        return denoiser.sampler.last_latent
+    return denoiser.get_pred_x0(x, answer, level)
 
 
 def tell_controlnet(p: Any) -> None:

@@ -25,6 +25,7 @@ from multipass.hosts.webui import architecture, files, hooks, keys, networks, se
 from multipass.hosts.webui.files import COMPONENTS, UNET, Version
 from multipass.hosts.webui.keys import Key, Lossy
 from multipass.hosts.webui.vaes import Vae
+from multipass.manifest import Source
 
 _BASE_VAE = "base_vae"  # the checkpoint's own, which the host keeps aside while another is in place
 _VAE_NOTES = ("loaded_vae_file", "checkpoint_info")  # what sd_vae remembers of the VAE in place
@@ -64,11 +65,14 @@ class InPlace:
         managed: the host loads nothing into the module by itself. Else what it has loaded is its own and stays as it
             is, out of the cache, until ``home``.
         had_no_room: why the last ``put`` did nothing, if it did nothing.
+        source: where the UNet was that the last ``put`` put in place: where it is computed; in RAM, because it was read
+            ahead or is computed on a GPU; or it had to be waited for.
     """
 
     def __init__(self, cache: CheckpointCache) -> None:
         self.cache = cache
         self.managed = self.had_no_room = False
+        self.source = Source.RESIDENT
         self._model: Any = None
         self._home_key: Key | None = None
         self._home: _Set | None = None
@@ -106,7 +110,7 @@ class InPlace:
         Raises:
             what the host raises while it reads; then what was in place before is in place again.
         """
-        self.had_no_room = False
+        self.had_no_room, self.source = False, Source.RESIDENT
         model = shared.sd_model
         if not architecture.suits(model):
             return False
@@ -270,15 +274,22 @@ class InPlace:
 
     def _found(self, info: Any, key: Key, *, unet: bool) -> _Set | None:
         """The set, read as far as it has to be."""
+        vram = self.cache.vram
+        copied = devices.device.type != "cpu" and key.checkpoint not in vram and _unet_key(key) not in vram
+        self.source = Source.RAM if copied else Source.RESIDENT
         if key == self._home_key:
             return self._home
         rest, loads = self.cache.ram.get(key), self.cache.loads
         own = self._kept_unet(key, rest) if rest is not None else None
+        if unet and own is not None and self.cache.arrived(_unet_key(key)) is not None:
+            self.source = Source.RAM
         if rest is None or (unet and own is None and not rest.notes.unet):
             rest, own = self._read(info, key)
             own = self._kept_unet(key, rest) if rest is not None and own is None else own
+            self.source = Source.DISK
         if rest is not None and unet and own is None:
             own = self.cache.arrived(_unet_key(key)) or self._read_unet(key, rest)
+            self.source = Source.DISK
         if rest is None or (unet and own is None):
             return None
         self.cache.hits += self.cache.loads == loads

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,10 +17,45 @@ from multipass.hosts.webui import architecture, compat, hooks, networks, setting
 from multipass.hosts.webui.inplace import InPlace
 from multipass.hosts.webui.shelf import Shelf
 from multipass.hosts.webui.vaes import Vae
+from multipass.manifest import Load, Source
 
 cache = CheckpointCache(settings.ram_budget, settings.vram_budget)
 _live = InPlace(cache)
 _shelf = Shelf(cache)
+_taken: dict[str, Load] = {}  # by file, what it took to have it in place with its UNet, until somebody asks
+_SLOWEST_LAST = (Source.RESIDENT, Source.RAM, Source.DISK)
+
+
+def _put(info: Any, vae: Vae | None = None, *, unet: bool = True) -> bool:
+    """``InPlace.put``, and what it took."""
+    started = time.perf_counter()
+    done = _live.put(info, vae, unet=unet)
+    if done and unet:
+        _note(info.filename, _live.source, started)
+    return done
+
+
+def _noting(load: Callable[..., Any]) -> Callable[..., Any]:
+    """What loads a whole model, and what it took."""
+
+    @functools.wraps(load)
+    def loading(*args: Any, **kwargs: Any) -> Any:
+        before, kept, hits, started = compat.loaded(), compat.kept(), cache.hits, time.perf_counter()
+        found = load(*args, **kwargs)
+        now = compat.loaded()
+        if now is not None and (before is None or now.filename != before.filename):
+            was_kept = cache.hits > hits or now.filename in kept
+            _note(now.filename, Source.RAM if was_kept else Source.DISK, started)
+        return found
+
+    return loading
+
+
+def _note(file: str, source: Source, started: float) -> None:
+    if source is not Source.RESIDENT:
+        before = _taken.get(file, Load(source, 0.0))
+        slower = max(before.source, source, key=_SLOWEST_LAST.index)
+        _taken[file] = Load(slower, before.seconds + time.perf_counter() - started)
 
 
 class _Serving:
@@ -67,13 +104,14 @@ class _Serving:
         if not forced_reload and not compat.precision_changed():
             if _live.holds(wanted):
                 return shared.sd_model  # a VAE of the pass's own stays
-            if _live.put(wanted):
+            if _put(wanted):
                 if not sd_models.SkipWritingToConfig.skip:
                     shared.opts.data["sd_model_checkpoint"] = wanted.title
                 return shared.sd_model
         _live.home()
         return self._whole(sd_model, wanted, forced_reload)
 
+    @_noting
     def _whole(self, sd_model: Any = None, info: Any = None, forced_reload: bool = False) -> Any:
         """The same, the models that are kept at hand."""
         assert self._reload is not None
@@ -89,6 +127,7 @@ class _Serving:
         with _live.written_to():
             return self._reload_vae(*args, **kwargs)
 
+    @_noting
     def _served_forge(self) -> Any:
         """Forge's ``sd_models.forge_model_reload``: the model in place, and whether it was loaded now."""
         assert self._reload is not None
@@ -138,8 +177,14 @@ class Models:
 
     def serve(self) -> None:
         """From now on the host loads through the cache."""
+        _taken.clear()
         _serving.begin()
         self._serving = True
+
+    def took(self, info: Any) -> Load:
+        """What it took to have a checkpoint in place, since this was last asked of it: where its UNet was, and the
+        seconds until it was in place."""
+        return _taken.pop(info.filename, Load(Source.RESIDENT, 0.0))
 
     @property
     def lossy(self) -> bool:
@@ -172,7 +217,7 @@ class Models:
         """The same if that takes no other module than the live one, and no more memory than there is; else ``False``,
         and nothing has changed. ``unet``: as ``InPlace.put`` has it."""
         before = _live.current
-        done = _live.put(info, vae, unet=unet)
+        done = _put(info, vae, unet=unet)
         if done and _live.current != before:
             compat.prepare_loaded(self._p)
         return done

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from modules import extra_networks, shared
 
-from multipass.hosts.webui import checkpoints, compat, hooks, sampling
+from multipass.hosts.webui import checkpoints, compat, hooks, runs, sampling
 from multipass.hosts.webui.guidance import Guidance
 from multipass.hosts.webui.models import Models
 from multipass.hosts.webui.networks import Networks
-from multipass.infotext import infotext_values
-from multipass.plan import Plan
+from multipass.infotext import as_run, infotext_values
+from multipass.plan import PassKind, Plan
 from multipass.problems import PlanError
 from multipass.prompts import Texts, pass_texts
 from multipass.run import PlanRun
@@ -38,7 +39,7 @@ def end_what_is_left(*, of_this_task_too: bool) -> None:
     """
     for rendering in [*reversed(_attached)]:
         if of_this_task_too or rendering.task != shared.state.time_start:
-            rendering.end()
+            rendering.end(RuntimeError("it ended in the webui, whose log tells why"))
             # should it be alive after all, it must not go on without its plan
             hooks.stop(rendering.p, RuntimeError("Multipass: another plan began while this request was rendered"))
 
@@ -86,6 +87,7 @@ class Rendering:
         self._caches: dict[int, tuple[list[Any], list[Any]]] = {}
         self._guidance = Guidance()
         self._models = Models(p)
+        self._record: runs.Run | None = None
         self._networks = Networks(p, self._models)
 
     # --- in the order in which the host calls ------------------------------------------------------------------------
@@ -126,6 +128,7 @@ class Rendering:
         checkpoints.check_together(self.plan, self._checkpoints)
         self._put(self._first)
         self._write_infotext()
+        self._record = runs.Run(p, self._as_run())
         if getattr(p, "enable_hr", False):
             texts = self._pass_texts(p.all_prompts, p.all_negative_prompts)[self._last]
             prompt_given, negative_given = self._hires_texts_given
@@ -168,8 +171,8 @@ class Rendering:
                 self._put(self._first)
                 self._networks.activate(p.extra_network_data)
             self.plain(p, "setup_conds")()
-        except BaseException:
-            self.end()
+        except BaseException as error:
+            self.end(error)
             raise
 
     @property
@@ -189,14 +192,19 @@ class Rendering:
                 kwargs["conditioning"], kwargs["unconditional_conditioning"] = self.p.get_conds()
             self._read_ahead(run.current)
             ask = functools.partial(self._before_evaluation, run)
-            with hooks.before_each_evaluation(self.p, ask), self._guidance.installed():
+            sampled = functools.partial(self._sampled, run)
+            with (
+                hooks.before_each_evaluation(self.p, ask),
+                hooks.around_each_sampling(self.p, sampled),
+                self._guidance.installed(),
+            ):
                 samples = original(*args, **kwargs)
             self._check_that_all_ran(run)
         except PlanError as error:
-            self.end()
+            self.end(error)
             raise hooks.Refused(str(error)) from None
-        except BaseException:
-            self.end()
+        except BaseException as error:
+            self.end(error)
             raise
         finally:
             self._sampling = False
@@ -206,8 +214,20 @@ class Rendering:
         self._write_infotext()
         return samples
 
-    def end(self) -> None:
-        """From ``postprocess``, from ``close`` and where something fails: the host is as before the request."""
+    def end_batch(self, pictures: Any) -> None:
+        """From ``postprocess_batch``: the host has decoded what the last pass gave."""
+        if self._record is not None:
+            self._record.finished(pictures)
+
+    def finish(self, processed: Any) -> None:
+        """From ``postprocess``: all pictures are done, as ``processed`` tells."""
+        self.end(self.failed)
+        if self._record is not None:
+            self._record.tell(processed)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """From ``postprocess``, from ``close`` and, with the error, where something fails: the host is as before the
+        request."""
         if self.ended:
             return
         self.ended = True
@@ -222,6 +242,8 @@ class Rendering:
             if self._is_ours(name):  # else somebody has chosen another meanwhile: it stays
                 hooks.put_back(shared.opts.data, {name: value})
         self._models.end()
+        if self._record is not None:
+            self._record.end(error)
 
     def _is_ours(self, option: str) -> bool:
         value = shared.opts.data.get(option, _ABSENT)
@@ -251,6 +273,34 @@ class Rendering:
         self.parts = segments(self.plan, steps)
         return PlanRun(self.parts, steps)
 
+    def _sampled(self, run: PlanRun, sampler: Any, sample: Callable[[], Any]) -> Any:
+        """In place of ``sample()``, for the trajectory and for the host's hires pass: the same, on record."""
+        p, record = self.p, self._record
+        assert record is not None
+        is_hires = getattr(p, "is_hr_pass", False)
+        with record.watching(sampler.model_wrap_cfg, None if is_hires else run.steps):
+            record.begin_pass(self._hires_pass() if is_hires else self._passing(run.current))
+            samples = sample()
+        enlarges_latents = getattr(p, "enable_hr", False) and p.latent_scale_mode is not None
+        if not is_hires and enlarges_latents and not shared.state.interrupted:
+            record.keep_latents(samples)  # which else the host decodes
+        return samples
+
+    def keep_before_hires(self, decoded: Any) -> None:
+        """From ``sample_hr_pass``, with what the host has decoded of the trajectory, if it has."""
+        if self._record is not None and decoded is not None:
+            self._record.keep_decoded(decoded)
+
+    def _passing(self, part: Segment) -> runs.Passing:
+        index, own = part.pass_index, self._settings_of[part.pass_index]
+        kind = "first" if index == self.plan.running[0][0] else (own.kind or PassKind.SWITCH).value
+        info = self._checkpoints[index]
+        return runs.Passing(self.plan.label(index), kind, info, self._models.took(info), part)
+
+    def _hires_pass(self) -> runs.Passing:
+        info = compat.loaded()
+        return runs.Passing("Hires fix", "hires", info, self._models.took(info))
+
     def _before_evaluation(self, run: PlanRun, denoiser: Any, noise_level_or_x: Any = None, *_: Any) -> bool:
         """Whether the conditioning changed. The argument is the host's: a sigma in A1111, x in Forge."""
         self._guidance.settle()
@@ -259,9 +309,12 @@ class Rendering:
         upcoming = run.before_evaluation(denoiser.step)
         if upcoming is None:
             return False
+        assert self._record is not None
+        self._record.switch()
         with compat.swapping(noise_level_or_x):
             self._enter(upcoming)
             denoiser.update_inner_model()
+        self._record.begin_pass(self._passing(upcoming))
         self._guidance.change(denoiser, self.p.cfg_scale)
         return True
 
@@ -333,10 +386,17 @@ class Rendering:
         params = self.p.extra_generation_params
         if self._models.lossy:
             params["Multipass storage"] = "fp8"
-        titles = {index: checkpoints.title(info) for index, info in self._checkpoints.items() if self._runs(index)}
-        for key, value in infotext_values(self.plan, self.parts, titles).items():
+        for key, value in infotext_values(self.plan, self.parts, self._titles()).items():
             params.pop(key, None)
             params[key] = value
+        if self._record is not None:
+            self._record.plan = self._as_run()
+
+    def _as_run(self) -> Plan:
+        return as_run(self.plan, self._titles())
+
+    def _titles(self) -> dict[int, str]:
+        return {index: checkpoints.title(info) for index, info in self._checkpoints.items() if self._runs(index)}
 
     def _runs(self, index: int) -> bool:
         """A pass that gets no step is not loaded, nor its file hashed just to be named."""
@@ -353,6 +413,8 @@ def _planned(kind: type) -> type:
     """The class of an attached request. Methods of a class, not functions on the instance: a copy calls them with
     itself."""
     methods = {"setup_conds": _setup_conds, "sample": _sample, "close": _close}
+    if hasattr(kind, "sample_hr_pass"):
+        methods["sample_hr_pass"] = _sample_hr_pass
     return type(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
 
 
@@ -375,11 +437,19 @@ def _setup_conds(self: Any) -> None:
     return rendering.plain(self, "setup_conds")()
 
 
+def _sample_hr_pass(self: Any, samples: Any, decoded_samples: Any, *args: Any) -> Any:
+    rendering = of(self)
+    assert rendering is not None
+    if rendering.p is self and not rendering.ended:
+        rendering.keep_before_hires(decoded_samples)
+    return rendering.plain(self, "sample_hr_pass")(samples, decoded_samples, *args)
+
+
 def _close(self: Any) -> None:
     """The host calls it however a request ends."""
     rendering = of(self)
     assert rendering is not None
     if rendering.p is self:
-        rendering.end()
+        rendering.end(sys.exc_info()[1])
         return self.close()
     return rendering.plain(self, "close")()

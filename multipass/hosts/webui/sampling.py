@@ -61,6 +61,11 @@ def sampling_steps(p: Any) -> SamplingSteps | None:
     return SamplingSteps((*sigmas, 0.0), tuple(timesteps), starts, asked if host_counts else None)
 
 
+def as_sigma(sampler: Any, level: float) -> float:
+    """The noise level that a sampler asks its denoiser for; DDIM and its kin ask for a timestep."""
+    return _sigmas_at([level])[0] if hasattr(sampler, "get_timesteps") else level
+
+
 class _Notes:
     """In the place of the host's ``CFGDenoiser``: finds every picture finished as it is, and writes down its level."""
 

@@ -39,9 +39,14 @@ def before_process_batch(p: Any) -> None:
     _hold(p, Rendering.begin_batch)
 
 
-def postprocess(p: Any) -> None:
+def postprocess_batch(p: Any, images: Any) -> None:
+    """The host has decoded a batch: N, 3, height, width from 0 to 1."""
+    _hold(p, lambda rendering: rendering.end_batch(images))
+
+
+def postprocess(p: Any, processed: Any) -> None:
     """All pictures of the request are done."""
-    _hold(p, Rendering.end)
+    _hold(p, lambda rendering: rendering.finish(processed))
 
 
 def read_arguments(enabled: object, plan: object) -> Plan | None:
