@@ -32,6 +32,13 @@ class Source(enum.Enum):
     DISK = "disk"
 
 
+class Through(enum.Enum):
+    """As what a picture came to a refine pass."""
+
+    LATENT = "latent"
+    PIXELS = "pixels"
+
+
 class Load(msgspec.Struct, frozen=True):
     """What it took to have the checkpoint in place, in seconds."""
 
@@ -40,7 +47,15 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class PassRecord(msgspec.Struct, frozen=True):
-    """What one pass did to one picture. Steps as in ``Segment``; ``picture`` is relative to the run's folder."""
+    """What one pass did to one picture.
+
+    Attributes:
+        kind: ``first``, ``switch``, ``refine`` or ``hires``.
+        first_step, end_step: as in ``Segment``.
+        seconds: of its evaluations, without loading and decoding.
+        picture: relative to the run's folder.
+        through: as what the picture before came to it; ``None`` where it had none to come.
+    """
 
     name: str
     checkpoint: str
@@ -55,6 +70,7 @@ class PassRecord(msgspec.Struct, frozen=True):
     unet_evaluations: int
     memo_hits: int = 0
     picture: str | None = None
+    through: Through | None = None
 
 
 class ImageRecord(msgspec.Struct, frozen=True):

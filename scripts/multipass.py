@@ -2,7 +2,7 @@
 
 from modules import script_callbacks, scripts
 
-from multipass.hosts.webui import api, keys, models, script, settings, ui
+from multipass.hosts.webui import api, models, script, settings, ui
 
 
 class Multipass(scripts.Script):
@@ -37,6 +37,6 @@ class Multipass(scripts.Script):
 
 
 script_callbacks.on_app_started(api.register)
-script_callbacks.on_model_loaded(keys.note_loaded)
+script_callbacks.on_model_loaded(models.note_loaded)
 script_callbacks.on_ui_settings(settings.register)
 script_callbacks.on_app_started(models.register)

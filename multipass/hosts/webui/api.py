@@ -114,7 +114,7 @@ def tell_cache() -> dict[str, Any]:
 def clear_cache() -> dict[str, Any]:
     """Let go of all that is not in use, once no picture is being made; what is kept then."""
     with queue_lock:
-        models.cache.clear()
+        models.clear()
     return tell_cache()
 
 

@@ -182,6 +182,7 @@ class Rendering:
         p.prompts = [text.prompt for text in self._texts[self._first]]
         p.negative_prompts = [text.negative_prompt for text in self._texts[self._first]]
         p.cfg_scale = self._scale_of(self._first)
+        compat.apply_tiling(p)  # a model that was put down is as it was built
         if self._checkpoints[self._last].filename != self._checkpoints[self._first].filename:
             compat.keep_for_hires(p, self._checkpoints[self._last])
 
