@@ -70,8 +70,11 @@ SAME = [
     ({"denoising_strength": 0.3}, {"denoising_strength": 0.3}),
     ({"denoising_strength": 1}, {"denoising_strength": 1}),
     ({"prompt": "a rocket", "negative_prompt": "an owl"}, {"hr_prompt": "a rocket", "hr_negative_prompt": "an owl"}),
-    ({"prompt": "[a rocket:an owl:0.5]"}, {"hr_prompt": "[a rocket:an owl:0.5]"}),
-    ({"prompt": "[a rocket:an owl:1.5]"}, {"hr_prompt": "[a rocket:an owl:1.5]"}),
+    ({"prompt": "[a rocket:an owl:0.5]"}, {"hr_prompt": "[a rocket:an owl:1.5]"}),
+    (
+        {"prompt": "[a rocket:an owl:2]", "sampler_name": "Heun"},
+        {"hr_prompt": "[a rocket:an owl:22]", "hr_sampler_name": "Heun"},
+    ),
     ({"prompt": "a rocket <lora:one:0.8>"}, {"hr_prompt": "a rocket <lora:one:0.8>"}),
     (
         {"checkpoint": "ink", "prompt": "a fox <lora:one:0.8>", "upscaler": "Lanczos", "scale": 1.5},
@@ -114,7 +117,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda own: next(iter(own)))
 def test_c6_the_hosts_settings_act_as_in_the_hires_fix(webui: Webui, settings: dict[str, Any]) -> None:
-    own = {"prompt": "[a fox:a rocket:0.5]", "sampler_name": "Euler a"}
+    own = {"prompt": "a fox", "sampler_name": "Euler a"}
     asked = {"hr_prompt": own["prompt"], "hr_sampler_name": "Euler a", "override_settings": settings}
     ours = webui.generate(plan=plan({}, refine(**own)), **REQUEST, override_settings=settings)
     assert ours.pixels == by_hires(webui, **asked).pixels
@@ -139,7 +142,8 @@ def test_c6_what_a_pass_leaves_out_is_the_requests(webui: Webui) -> None:
     request = {"sampler_name": "Euler a", "prompt": "[a rocket:an owl:0.5] <lora:two:1>", "cfg_scale": 6}
     forge = {"hr_cfg": 6} if webui.install.host in ("forge", "reforge") else {}
     ours = webui.generate_unchanged(plan=plan({}, refine()), **{**REQUEST, **request})
-    assert ours.pixels == by_hires(webui, **request, **forge).pixels
+    edited = {"hr_prompt": "[a rocket:an owl:1.5] <lora:two:1>"}
+    assert ours.pixels == by_hires(webui, **request, **forge, **edited).pixels
 
 
 def test_c6_after_a_switch_it_goes_on_as_the_hires_fix_does(webui: Webui) -> None:

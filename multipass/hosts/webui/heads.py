@@ -84,19 +84,6 @@ def tell_seed_delta(p: Any) -> None:
         p.extra_generation_params["ENSD"] = shared.opts.eta_noise_seed_delta
 
 
-@contextmanager
-def editing_as_in_hires(p: Any, steps: int) -> Iterator[None]:
-    """While this lasts, prompt editing in texts that are encoded is counted as in the host's hires fix: what is below 1
-    is over, 1 to 2 is what is sampled now. ``steps``: evaluations of the first trajectory, as the host counts them."""
-    get = p.get_conds_with_caching
-
-    def get_conds_with_caching(function: Any, texts: Any, own_steps: int, caches: Any, networks: Any) -> Any:
-        return get(function, texts, steps, caches, networks, own_steps)
-
-    with hooks.replaced(p, get_conds_with_caching=get_conds_with_caching, firstpass_steps=steps, step_multiplier=1):
-        yield
-
-
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 

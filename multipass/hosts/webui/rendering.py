@@ -197,7 +197,6 @@ class Rendering:
         try:
             if self.failed is None and not getattr(p, "is_hr_pass", False):
                 self._sizes = heads.sizes(self.plan, heads.first_size(p))
-                self._evaluations_asked = sampling.evaluations_asked(p)
                 for part in self.parts[1:]:
                     if shared.state.interrupted:
                         break
@@ -476,17 +475,19 @@ class Rendering:
             if number == 0:
                 self.plain(p, "setup_conds")()
             else:
-                self._encode_as_in_hires(number)
+                self._encode_for(number)
         compat.note_encoding(p)
         return Encoded(networks, p.c, p.uc)
 
-    def _encode_as_in_hires(self, number: int) -> None:
-        """For a trajectory after the first: by its own size and steps. Not by the class's own method, which would
-        encode the texts of the host's hires fix too."""
+    def _encode_for(self, number: int) -> None:
+        """For a trajectory after the first: by its own size, prompt editing over its own steps. Not by the class's own
+        method, which would encode the texts of the host's hires fix too."""
         p = self.p
         own = {**heads.fields(p, self._trajectories[number].head), **self._sizes[number]._asdict()}
-        with hooks.replaced(p, **own), heads.editing_as_in_hires(p, self._evaluations_asked):
+        before = {name: vars(p).get(name, _ABSENT) for name in ("step_multiplier", "firstpass_steps")}
+        with hooks.replaced(p, **own):
             processing.StableDiffusionProcessing.setup_conds(p)
+        hooks.put_back(vars(p), before)
 
     def _scale_of(self, index: int) -> float:
         """The pass's CFG scale. While it holds it is also the request's: the host reads it there for the hires pass."""

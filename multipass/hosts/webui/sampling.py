@@ -137,12 +137,6 @@ def _run(sampler: Any, notes: _Notes, p: Any, *, refines: bool) -> None:
             sampler.sample(p, x, None, None)
 
 
-def evaluations_asked(p: Any) -> int:
-    """How many evaluations the host expects of the request's sampler, by which it counts prompt editing."""
-    config = sd_samplers.find_sampler_config(p.sampler_name)
-    return config.total_steps(p.steps) if config is not None else p.steps
-
-
 def _stand_in(p: Any, own: Mapping[str, Any]) -> Any:
     """A copy of the request with other fields that may be written to and draws no noise."""
     stand_in = copy.copy(p)
