@@ -123,6 +123,7 @@
         const value = (id) => gradioApp().querySelector(`#${tab}_${id} input[type=number], #${tab}_${id} input:not([type])`)?.value
             ?? gradioApp().querySelector(`#${tab}_${id} input`)?.value;
         const asked = {plan: field(tab, "plan").value, sampler_name: value("sampling"), img2img: tab === "img2img"};
+        asked.enable_hr = Boolean(gradioApp().querySelector(`#${tab}_hr-checkbox input`)?.checked); // img2img has none
         for (const name of ["steps", "width", "height", "denoising_strength"]) {
             const given = value(name);
             if (given) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -74,9 +75,31 @@ def random_vae(source: Path, target: Path, seed: int) -> None:
     save_file(tensors, target)
 
 
+def random_upscaler(target: Path, seed: int) -> None:
+    """An ESRGAN model that enlarges four times, in the layout of its makers, too small to be good at it."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors: dict[str, torch.Tensor] = {}
+    width, growth, blocks = 8, 32, 2
+
+    def convolution(name: str, given: int, made: int, bias: float = 0.0) -> None:
+        tensors[f"{name}.weight"] = torch.randn(made, given, 3, 3, generator=generator) / (9 * given) ** 0.5
+        tensors[f"{name}.bias"] = torch.full((made,), bias)
+
+    convolution("model.0", 3, width)
+    for block, dense, layer in product(range(blocks), range(1, 4), range(1, 6)):
+        made = width if layer == 5 else growth
+        convolution(f"model.1.sub.{block}.RDB{dense}.conv{layer}.0", width + (layer - 1) * growth, made)
+    convolution(f"model.1.sub.{blocks}", width, width)
+    for layer in (3, 6, 8):
+        convolution(f"model.{layer}", width, width)
+    convolution("model.10", width, 3, bias=0.5)
+    # A1111 finds what torch writes into its newer format suspicious
+    torch.save(tensors, target, _use_new_zipfile_serialization=False)
+
+
 def make(folder: Path) -> Path:
     """Fill ``folder`` with soft, ink, two random checkpoints, one merged with a network, and a VAE; beside it the
-    networks in ``loras``. Returns the config file that the checkpoints share.
+    networks in ``loras``, and in ``upscalers`` an ESRGAN model. Returns the config file that the checkpoints share.
 
     One shared file and none beside the checkpoints: with a file each, the host would build a new module each time.
     """
@@ -92,6 +115,9 @@ def make(folder: Path) -> Path:
     random_lora(DEMO / "soft.safetensors", loras / "unet.safetensors", 4, text=False)
     merged(DEMO / "soft.safetensors", loras / "unet.safetensors", folder / "softmerged.safetensors", 0.5)
     random_vae(DEMO / "soft.safetensors", folder / "other.vae.safetensors", 5)
+    upscalers = folder.parent / "upscalers"
+    upscalers.mkdir()
+    random_upscaler(upscalers / "enlarger.pth", 7)
     config = folder.parent / "demo.yaml"
     config.write_text((DEMO / "demo.yaml").read_text().replace("version: clip", f"version: {DEMO / 'clip'}"))
     return config

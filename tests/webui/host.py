@@ -231,8 +231,8 @@ def running(
     """Start a webui with its own data folder; ended, whatever happens, when the block is left.
 
     Args:
-        checkpoints: a folder of checkpoints, which all have the original config file ``config``; beside it is the
-            folder ``loras``.
+        checkpoints: a folder of checkpoints, which all have the original config file ``config``; beside it are the
+            folders ``loras`` and, if there are any, ``upscalers`` of ESRGAN models.
         extensions: by the name that the host knows them by, which also orders them.
         more: further arguments of the host.
     """
@@ -243,6 +243,8 @@ def running(
         _install(install)
     (data / "models").mkdir()
     (data / "models/Lora").symlink_to(checkpoints.parent / "loras")
+    if (checkpoints.parent / "upscalers").is_dir():  # of which the host would make one that is not there
+        (data / "models/ESRGAN").symlink_to(checkpoints.parent / "upscalers")
     port, log = _free_port(), data / "webui.log"
     command = [str(install.python), "launch.py", *install.args, "--port", str(port), "--data-dir", str(data)]
     env = {**os.environ, **OFFLINE, "PROBE_CONFIG": str(config)}

@@ -35,6 +35,18 @@ def by_hires(webui: Webui, **more: Any) -> Answer:
     return webui.generate(**{**REQUEST, **hires(webui), **more})
 
 
+def recorded(webui: Webui, image: int = 0) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """What the last run tells of a picture's passes, and the pixels of each."""
+    run = webui.get("/multipass/v1/runs/latest")
+    passes = run["images"][image]["passes"]
+    pictures: list[bytes] = []
+    for index in range(len(passes)):
+        answer = requests.get(f"{webui.url}/multipass/v1/runs/{run['run']}/{index}/{image}", timeout=60)
+        answer.raise_for_status()
+        pictures.append(Image.open(io.BytesIO(answer.content)).convert("RGB").tobytes())
+    return passes, pictures
+
+
 def size(pixels: bytes) -> int:
     return len(pixels) // 3
 
@@ -57,6 +69,18 @@ def test_c6_every_way_to_enlarge_is_the_hires_fix(webui: Webui, upscaler: str) -
     assert runs(ours) == runs(host) == [("soft", 14)]
     assert ours.pixels == host.pixels
     assert size(ours.pixels[0]) == 256 * 128
+
+
+@pytest.mark.parametrize("scale", [1.5, 2])
+def test_c6_a_model_that_enlarges_is_the_hires_fixs(webui: Webui, scale: float) -> None:
+    """ESRGAN, which enlarges four times, and is cut down to what was asked."""
+    own = refine(scale=scale, checkpoint="ink")
+    ours = webui.generate_unchanged(plan=plan({}, {**own, "upscaler": "enlarger"}), **REQUEST)
+    host = by_hires(webui, hr_upscaler="enlarger", hr_scale=scale, hr_checkpoint_name="ink")
+    assert runs(ours) == runs(host) == [("soft", 10), ("ink", 4)]
+    assert ours.pixels == host.pixels
+    resampled = webui.generate(plan=plan({}, {**own, "upscaler": "Lanczos"}), **REQUEST)
+    assert furthest(ours.pixels[0], resampled.pixels[0]) > 20, "the host resamples where it cannot read the model"
 
 
 SAME = [
@@ -187,15 +211,11 @@ def test_c8_each_trajectory_runs_the_steps_that_are_announced(webui: Webui) -> N
 
 def test_every_pass_of_a_chain_is_on_record_with_its_picture(webui: Webui) -> None:
     webui.generate(plan=CHAIN, **REQUEST)
-    run = webui.get("/multipass/v1/runs/latest")
-    passes = run["images"][0]["passes"]
+    passes, pictures = recorded(webui)
     assert [own["name"] for own in passes] == [own["name"] for own in CHAIN["passes"]]
     assert [own["kind"] for own in passes] == ["first", "switch", "refine", "switch", "refine", "switch"]
-    sides: list[int] = []
-    for index in range(len(passes)):
-        answer = requests.get(f"{webui.url}/multipass/v1/runs/{run['run']}/{index}/0", timeout=60)
-        sides.append(Image.open(io.BytesIO(answer.content)).width)
-    assert sides == [128, 128, 192, 192, 192, 192]
+    assert [own["through"] for own in passes] == [None, None, "pixels", None, "latent", None]
+    assert [size(pixels) for pixels in pictures] == [128 * 64] * 2 + [192 * 96] * 4
 
 
 def test_c9_a_chain_repeats_and_leaves_nothing_behind(webui: Webui) -> None:
@@ -246,9 +266,35 @@ def test_a_strength_of_0_only_enlarges(webui: Webui) -> None:
     large = Image.frombytes("RGB", (256, 128), ours.pixels[0])
     small = Image.frombytes("RGB", (128, 64), plain.pixels[0]).resize((256, 128), Image.Resampling.NEAREST)
     assert max(ImageStat.Stat(ImageChops.difference(large, small)).mean) < 8
+    told_of, pictures = recorded(webui)
+    assert [(own["kind"], own["end_step"], own["unet_evaluations"], own["through"]) for own in told_of] == [
+        ("first", 10, 10, None),
+        ("refine", 0, 0, "pixels"),
+    ]
+    assert (told_of[1]["first_step"], told_of[1]["sigma_in"], told_of[1]["sigma_out"]) == (0, 0, 0)
+    assert told_of[1]["checkpoint"] == told_of[0]["checkpoint"], "what decoded it"
+    assert pictures == [plain.pixels[0], ours.pixels[0]]
     request = {"plan": plan({}, refine(**only), {"switch_at": 0.5}), "steps": 10, "sampler_name": "Euler"}
     passes = webui.post("/multipass/v1/validate", request).json()["passes"]
     assert [(own["first_step"], own["end_step"]) for own in passes] == [(0, 10), (0, 0), (0, 0)]
+
+
+def test_a_strength_of_0_between_two_passes_is_on_record(webui: Webui) -> None:
+    only = {"denoising_strength": 0, "name": "large"}
+    own = plan({}, refine(**only), refine(scale=1, upscaler=None, checkpoint="ink"))
+    ours = webui.generate_unchanged(plan=own, **REQUEST)
+    told_of, pictures = recorded(webui)
+    assert [(own["name"], own["unet_evaluations"], own["through"]) for own in told_of] == [
+        ("Pass 1", 10, None),
+        ("large", 0, "latent"),
+        ("Pass 3", 4, "latent"),
+    ]
+    assert [size(pixels) for pixels in pictures] == [128 * 64, 256 * 128, 256 * 128]
+    assert pictures[1] == webui.generate(plan=plan({}, refine(**only)), **REQUEST).pixels[0]
+    assert pictures[2] == ours.pixels[0] != pictures[1]
+    at_once = webui.generate(plan=plan({}, refine(checkpoint="ink")), **REQUEST)
+    assert at_once.same_picture(ours), "enlarged by a pass of its own"
+    assert webui.generate_unchanged(plan={**own, "save_passes": False}, **REQUEST).same_picture(ours)
 
 
 def test_a_later_pass_has_another_noise(webui: Webui) -> None:
@@ -524,6 +570,7 @@ def test_c6_into_another_latent_space_is_the_hires_fix_by_pixels(both: Webui, pa
     ours = both.generate_unchanged(plan=plan({"checkpoint": first}, second_pass), **REQUEST)
     assert runs(ours) == [(first, 10), (second, 4)]
     assert any("was decoded and encoded again" in comment for comment in both.state()["comments"])
+    assert [own["through"] for own in recorded(both)[0]] == [None, "pixels"]
     asked = {"hr_upscaler": "None", "hr_checkpoint_name": second}
     host = by_hires(both, override_settings={"sd_model_checkpoint": first}, **asked)
     assert runs(host) == runs(ours)

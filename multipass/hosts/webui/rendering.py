@@ -16,7 +16,8 @@ from multipass.hosts.webui.heads import Size
 from multipass.hosts.webui.models import Models
 from multipass.hosts.webui.networks import Networks
 from multipass.infotext import as_run, infotext_values
-from multipass.plan import Pass, PassKind, Plan
+from multipass.manifest import Load, Source, Through
+from multipass.plan import PassKind, Plan
 from multipass.problems import PlanError
 from multipass.prompts import Texts, pass_texts
 from multipass.run import PlanRun
@@ -308,14 +309,13 @@ class Rendering:
             if shared.state.interrupted or shared.state.skipped:
                 break
             size, head = self._sizes[number], trajectory.head
-            if not heads.redraws(p, head):
-                with heads.sampled_as(p, head, size):
-                    latent = self._enlarged(latent, head, size)
-                continue
             pictures = self._handed_over(number, latent)
             with heads.sampled_as(p, head, size):
-                latent = self._redrawn(number, latent, pictures, times)
-            times += 1
+                if heads.redraws(p, head):
+                    latent = self._redrawn(number, latent, pictures, times)
+                    times += 1
+                else:
+                    latent = self._enlarged(number, latent, pictures)
         self._until_next_batch.enter_context(hooks.replaced(p, **refining.overlays(p, size)))
         return latent
 
@@ -324,7 +324,8 @@ class Rendering:
         that has ended goes on record with them."""
         assert self._record is not None
         first, head = starts_with(self.plan, number), self._trajectories[number].head
-        if not self._takes_other_latents(first) and not refining.enlarges_pixels(head):
+        crosses = heads.redraws(self.p, head) and self._takes_other_latents(first)
+        if not crosses and not refining.enlarges_pixels(head):
             self._record.keep_latents(latent)
             return None
         pictures = refining.decoded(self.p, latent)
@@ -347,15 +348,26 @@ class Rendering:
         # not earlier: networks that are read draw from the generator that the encoding of a picture draws from
         self._enter(run.current)
         compat.merge_tokens(p)
-        samples = self._hold_over(run, functools.partial(refining.sampled, p, latent, pictures, times))
+        samples = self._hold_over(
+            run, functools.partial(refining.sampled, p, latent, pictures, times), _through(pictures)
+        )
         self._check_that_all_ran(run)
         return samples
 
-    def _enlarged(self, latent: Any, head: Pass, size: Size) -> Any:
-        """By the model that is in place: a pass that samples nothing is none to be loaded for."""
-        if refining.enlarges_pixels(head):
-            return refining.encoded(self.p, refining.decoded(self.p, latent), head, size)[0]
-        return refining.enlarged_latent(latent, head, size)
+    def _enlarged(self, number: int, latent: Any, pictures: Any) -> Any:
+        """The same by the model that is in place, on record without a step: a pass that samples nothing is none to be
+        loaded for."""
+        assert self._record is not None
+        trajectory, size = self._trajectories[number], self._sizes[number]
+        if pictures is None:
+            enlarged = refining.enlarged_latent(latent, trajectory.head, size)
+        else:
+            enlarged, _ = refining.encoded(self.p, pictures, trajectory.head, size)
+        name, load = self.plan.label(trajectory.index), Load(Source.RESIDENT, 0.0)
+        self._record.enlarged(
+            runs.Passing(name, PassKind.REFINE.value, compat.loaded(), load, through=_through(pictures))
+        )
+        return enlarged
 
     def _takes_other_latents(self, index: int) -> bool:
         """Whether the pass's checkpoint cannot read what the one in place has made; if so, it is told."""
@@ -379,9 +391,9 @@ class Rendering:
         self._laid[number] = segments(self.plan, steps, number)
         return PlanRun(self._laid[number], steps)
 
-    def _hold_over(self, run: PlanRun, sample: Callable[[], Any]) -> Any:
-        """What ``sample`` returns, while the trajectory's switches happen in it."""
-        ask, sampled = functools.partial(self._before_evaluation, run), functools.partial(self._sampled, run)
+    def _hold_over(self, run: PlanRun, sample: Callable[[], Any], through: Through | None = None) -> Any:
+        """What ``sample`` returns, while the trajectory's switches happen in it; ``through`` is how it began."""
+        ask, sampled = functools.partial(self._before_evaluation, run), functools.partial(self._sampled, run, through)
         with (
             hooks.before_each_evaluation(self.p, ask),
             hooks.around_each_sampling(self.p, sampled),
@@ -389,13 +401,13 @@ class Rendering:
         ):
             return sample()
 
-    def _sampled(self, run: PlanRun, sampler: Any, sample: Callable[[], Any]) -> Any:
+    def _sampled(self, run: PlanRun, through: Through | None, sampler: Any, sample: Callable[[], Any]) -> Any:
         """In place of ``sample()``, for the trajectory and for the host's hires pass: the same, on record."""
         p, record = self.p, self._record
         assert record is not None
         is_hires = getattr(p, "is_hr_pass", False)
         with record.watching(sampler.model_wrap_cfg, None if is_hires else run.steps):
-            record.begin_pass(self._hires_pass() if is_hires else self._passing(run.current))
+            record.begin_pass(self._hires_pass() if is_hires else self._passing(run.current, through))
             samples = sample()
         enlarges_latents = getattr(p, "enable_hr", False) and p.latent_scale_mode is not None
         if not is_hires and enlarges_latents and not shared.state.interrupted:
@@ -407,11 +419,11 @@ class Rendering:
         if self._record is not None and decoded is not None:
             self._record.keep_decoded(decoded)
 
-    def _passing(self, part: Segment) -> runs.Passing:
+    def _passing(self, part: Segment, through: Through | None = None) -> runs.Passing:
         index, own = part.pass_index, self._settings_of[part.pass_index]
         kind = "first" if index == self.plan.running[0][0] else (own.kind or PassKind.SWITCH).value
         info = self._checkpoints[index]
-        return runs.Passing(self.plan.label(index), kind, info, self._models.took(info), part)
+        return runs.Passing(self.plan.label(index), kind, info, self._models.took(info), part, through)
 
     def _hires_pass(self) -> runs.Passing:
         info = compat.loaded()
@@ -529,6 +541,11 @@ class Rendering:
     def _runs(self, index: int) -> bool:
         """A pass that gets no step is not loaded, nor its file hashed just to be named."""
         return index == self._first or not self.parts or any(part.pass_index == index for part in self.parts)
+
+
+def _through(pictures: Any) -> Through:
+    """As what a refine pass is given the picture before, by what ``_handed_over`` gave."""
+    return Through.LATENT if pictures is None else Through.PIXELS
 
 
 def _hires_texts(p: Any) -> tuple[bool, bool]:

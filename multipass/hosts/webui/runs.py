@@ -17,7 +17,7 @@ from torch import Tensor
 
 from multipass import folders
 from multipass.hosts.webui import checkpoints, compat, hooks, sampling, settings
-from multipass.manifest import ImageRecord, Load, Manifest, PassRecord, Status, write
+from multipass.manifest import ImageRecord, Load, Manifest, PassRecord, Status, Through, write
 from multipass.plan import Plan, Request
 from multipass.schedule import SamplingSteps, Segment
 
@@ -28,13 +28,15 @@ _COMPRESSION = 1  # of 9: a fifth larger, and three times as fast
 
 
 class Passing(NamedTuple):
-    """A pass that begins. ``part`` is ``None`` where its steps are the host's own, as those of hires fix."""
+    """A pass that begins. ``part`` is ``None`` where its steps are the host's own, as those of hires fix, and where it
+    has none; ``through`` is of the pass that begins a refined trajectory."""
 
     name: str
     kind: str
     checkpoint: Any  # CheckpointInfo
     load: Load
     part: Segment | None = None
+    through: Through | None = None
 
 
 class _Open(NamedTuple):
@@ -184,6 +186,11 @@ class Run:
         if self._watch.seen is not None:
             self.keep_latents(self._watch.seen)
 
+    def enlarged(self, passing: Passing) -> None:
+        """A pass that samples nothing is over."""
+        self._batches[-1].passes.append(_told(passing, Segment(-1, 0, 0, 0.0, 0.0), 0.0, 0))
+        self._write(Status.INTERRUPTED)
+
     def keep_latents(self, latents: Tensor) -> None:
         """The pictures of the pass that ended last, decoded by the VAE that is in place."""
         if self.plan.save_passes:
@@ -264,21 +271,8 @@ class Run:
         (passing, began, made_before), self._open = self._open, None
         assert self._watch is not None
         ran = self._watch.spanned(passing.part)
-        self._batches[-1].passes.append(
-            PassRecord(
-                name=passing.name,
-                checkpoint=checkpoints.title(passing.checkpoint),
-                sha256=passing.checkpoint.sha256 or "",  # the host may be told not to hash
-                kind=passing.kind,
-                first_step=ran.first_step,
-                end_step=ran.end_step,
-                sigma_in=ran.sigma_in,
-                sigma_out=ran.sigma_out,
-                seconds=time.perf_counter() - began,
-                load=passing.load,
-                unet_evaluations=self._watch.made - made_before,
-            )
-        )
+        seconds = time.perf_counter() - began
+        self._batches[-1].passes.append(_told(passing, ran, seconds, self._watch.made - made_before))
         if self._watch.stopped and (shared.state.skipped or shared.state.interrupted):
             word = "skipped" if shared.state.skipped else "interrupted"
             self._stops.append(f"{word} in {passing.name} after step {ran.end_step}")
@@ -323,6 +317,23 @@ class Run:
             "cfg_scale": self._cfg_scale,
         }
         return msgspec.convert({name: value for name, value in said.items() if _can_be_said(name, value)}, Request)
+
+
+def _told(passing: Passing, ran: Segment, seconds: float, evaluations: int) -> PassRecord:
+    return PassRecord(
+        name=passing.name,
+        checkpoint=checkpoints.title(passing.checkpoint),
+        sha256=passing.checkpoint.sha256 or "",  # the host may be told not to hash
+        kind=passing.kind,
+        first_step=ran.first_step,
+        end_step=ran.end_step,
+        sigma_in=ran.sigma_in,
+        sigma_out=ran.sigma_out,
+        seconds=seconds,
+        load=passing.load,
+        unet_evaluations=evaluations,
+        through=passing.through,
+    )
 
 
 def _can_be_said(name: str, value: Any) -> bool:
