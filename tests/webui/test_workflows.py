@@ -1,4 +1,4 @@
-"""Whole ways of working, from the API: Toon to photo, and Progressive detail in txt2img and img2img. Two pictures each."""
+"""Whole ways of working, from the API: Toon to photo, and Progressive detail in txt2img and img2img."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class Workflow(NamedTuple):
 
 
 PHOTO = {
-    "name": "photo", "kind": "refine", "checkpoint": "ink", "prompt": "a photo of an apple", "negative_prompt": "an owl",
+    "name": "photo", "kind": "refine", "checkpoint": "ink",
+    "prompt": "a photo of an apple", "negative_prompt": "an owl",
     "sampler_name": "DPM++ 2M", "scheduler": "karras", "steps": 6, "denoising_strength": 0.5, "scale": 1.5,
     "upscaler": "enlarger",
 }  # fmt: skip
@@ -148,11 +149,9 @@ def test_c13_the_plan_that_is_told_renders_the_picture_again(webui: Webui, workf
         seed = 9 + place
         again = webui.generate(workflow.kind, plan=json.loads(quoted[1]), **{**request, "seed": seed})
         assert again.pixels[0] == ours.pixels[place]
-        if not webui.install.is_forge:  # whose API fails on any infotext
-            given = {"init_images": request["init_images"]} if workflow.kind == "img2img" else {}
-            assert (
-                webui.generate(workflow.kind, infotext=ours.infotexts[place], **given).pixels[0] == ours.pixels[place]
-            )
+        # the API of Forge fails on any infotext, and in img2img A1111's takes little of it
+        if workflow.kind == "txt2img" and not webui.install.is_forge:
+            assert webui.generate(infotext=ours.infotexts[place]).pixels[0] == ours.pixels[place]
 
 
 # --- the record ----------------------------------------------------------------------------------------------------
