@@ -54,7 +54,7 @@ class PassRecord(msgspec.Struct, frozen=True):
         first_step, end_step: as in ``Segment``.
         seconds: of its evaluations, without loading and decoding.
         picture: relative to the run's folder.
-        through: as what the picture before came to it; ``None`` where it had none to come.
+        through: as what the picture before came to a refine pass; ``None`` of all others.
     """
 
     name: str

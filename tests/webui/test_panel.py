@@ -206,6 +206,35 @@ def test_c8_the_panel_tells_before_which_steps_are_whose(page: Page, webui: Webu
     expect(preview).to_have_class(re.compile("multipass-refused"))
 
 
+def test_c8_a_refine_pass_takes_its_strength_from_the_hires_fix_or_the_init_image(page: Page, webui: Webui) -> None:
+    refined = {"version": 1, "passes": [{}, {"kind": "refine", "sampler_name": "Euler"}]}
+    fill = """([tab, plan]) => {
+        const field = gradioApp().querySelector(`#multipass_${tab}_plan textarea`);
+        field.value = JSON.stringify(plan);
+        field.dispatchEvent(new Event("input", {bubbles: true}));
+    }"""
+    open_panel(page)
+    page.evaluate(fill, ["txt2img", refined])
+    preview = page.locator("#multipass_txt2img_form .multipass-preview")
+    expect(preview).to_contain_text("passes[1].denoising_strength: required: ", timeout=30_000)
+    page.locator("#txt2img_hr .label-wrap").click()
+    expect(preview).to_have_text("Pass 1: steps 1-20 · Pass 2: steps 1-20", timeout=30_000)
+    page.locator("#txt2img_hr .label-wrap").click()
+    expect(preview).to_contain_text("passes[1].denoising_strength: required: ", timeout=30_000)
+
+    page.locator("#tabs button", has_text="img2img").first.click()
+    open_panel(page, "img2img")
+    page.evaluate(fill, ["img2img", refined])
+    strength = page.locator("#img2img_denoising_strength input[type=number]")
+    strength.fill("0.5")
+    strength.press("Tab")
+    preview = page.locator("#multipass_img2img_form .multipass-preview")
+    expect(preview).to_have_text("Pass 1: steps 1-11 · Pass 2: steps 1-20", timeout=30_000)
+    strength.fill("0")
+    strength.press("Tab")
+    expect(preview).to_contain_text("Pass 2: no step", timeout=30_000)
+
+
 def test_what_is_refused_is_said_in_the_page(page: Page, webui: Webui) -> None:
     if webui.install.host in ("classic", "reforge"):
         pytest.skip("this host tells no exception's text in its page, only its API does")
