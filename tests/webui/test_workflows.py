@@ -184,9 +184,12 @@ def test_c8_the_manifest_tells_what_every_pass_did(webui: Webui, workflow: Workf
         assert pictures[-1] == ours.pixels[image - 2]
         sources = [own["load"]["source"] for own in passes]
         checkpoints = [name for name, _ in workflow.runs]
-        if webui.install.is_forge_family:  # which holds one model, and reads it again or builds it from what is kept
-            changed = [before != name for before, name in zip(["soft", *checkpoints], checkpoints, strict=False)]
-            assert all(source == "resident" for source, new in zip(sources, changed, strict=True) if not new)
+        if webui.install.is_forge_family:  # which has one model in place
+            before = ["soft" if image == 0 else checkpoints[-1], *checkpoints]
+            assert all(
+                (source == "resident") == (name == there)
+                for source, name, there in zip(sources, checkpoints, before, strict=False)
+            )
         else:
             read = {"ink"} if image == 0 else set[str]()
             assert sources == ["disk" if name in read else "resident" for name in checkpoints]
