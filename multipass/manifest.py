@@ -6,14 +6,13 @@ Shapes as in ``docs/plan.md``; on disk it is ``passes.json`` in the run's folder
 from __future__ import annotations
 
 import enum
-import secrets
 from pathlib import Path
 
 import msgspec
 
+from multipass.folders import MANIFEST_NAME, whole
 from multipass.plan import Plan
 
-MANIFEST_NAME = "passes.json"
 MANIFEST_VERSION = 1
 
 
@@ -33,6 +32,13 @@ class Source(enum.Enum):
     DISK = "disk"
 
 
+class Through(enum.Enum):
+    """As what a picture came to a refine pass."""
+
+    LATENT = "latent"
+    PIXELS = "pixels"
+
+
 class Load(msgspec.Struct, frozen=True):
     """What it took to have the checkpoint in place, in seconds."""
 
@@ -41,7 +47,15 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class PassRecord(msgspec.Struct, frozen=True):
-    """What one pass did to one picture. Steps as in ``Segment``; ``picture`` is relative to the run's folder."""
+    """What one pass did to one picture.
+
+    Attributes:
+        kind: ``first``, ``switch``, ``refine`` or ``hires``.
+        first_step, end_step: as in ``Segment``.
+        seconds: of its evaluations, without loading and decoding.
+        picture: relative to the run's folder.
+        through: as what the picture before came to it; ``None`` where it had none to come.
+    """
 
     name: str
     checkpoint: str
@@ -56,6 +70,7 @@ class PassRecord(msgspec.Struct, frozen=True):
     unet_evaluations: int
     memo_hits: int = 0
     picture: str | None = None
+    through: Through | None = None
 
 
 class ImageRecord(msgspec.Struct, frozen=True):
@@ -80,12 +95,8 @@ class Manifest(msgspec.Struct, frozen=True):
 def write(manifest: Manifest, folder: Path) -> Path:
     """Write ``passes.json`` into an existing folder, whole or not at all, and return its path."""
     target = folder / MANIFEST_NAME
-    aside = folder / f".{MANIFEST_NAME}.{secrets.token_hex(4)}"
-    try:
+    with whole(target) as aside:
         aside.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
     return target
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
@@ -24,6 +26,14 @@ class PlanError(ValueError):
     def __init__(self, *problems: Problem) -> None:
         super().__init__("; ".join(map(str, problems)))
         self.problems = problems
+
+
+def hint(name: str, known: Sequence[str]) -> str:
+    """What follows on ``there is no "name"``: the one that is close to it, else those that there are, or the first."""
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; it lists {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}" if known else "; it lists none"
 
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)

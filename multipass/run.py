@@ -17,7 +17,7 @@ class PlanRun:
 
     def __init__(self, parts: Sequence[Segment], steps: SamplingSteps) -> None:
         self._parts = tuple(parts)
-        self._steps = steps
+        self.steps = steps
         self._position = 0
 
     @property
@@ -39,7 +39,7 @@ class PlanRun:
         if self._position + 1 == len(self._parts):
             return None
         upcoming = self._parts[self._position + 1]
-        boundary = self._steps.first_evaluation(upcoming.first_step)
+        boundary = self.steps.first_evaluation(upcoming.first_step)
         if evaluation < boundary:
             return None
         if evaluation > boundary:

@@ -124,6 +124,8 @@ def describe(plan: Plan, parts: tuple[Segment, ...]) -> str:
 def span(part: Segment) -> str:
     """A segment's steps for people, counted from 1: ``13-20``, or ``7`` for one step."""
     first, last = part.first_step + 1, part.end_step
+    if first > last:
+        return "no steps"
     return f"{first}" if first == last else f"{first}-{last}"
 
 

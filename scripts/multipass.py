@@ -2,7 +2,7 @@
 
 from modules import script_callbacks, scripts
 
-from multipass.hosts.webui import api, keys, models, script, settings, ui
+from multipass.hosts.webui import api, models, script, settings, ui
 
 
 class Multipass(scripts.Script):
@@ -29,11 +29,14 @@ class Multipass(scripts.Script):
     def before_process_batch(self, p, *args, **kwargs):
         script.before_process_batch(p)
 
+    def postprocess_batch(self, p, *args, images, **kwargs):
+        script.postprocess_batch(p, images)
+
     def postprocess(self, p, processed, *args):
-        script.postprocess(p)
+        script.postprocess(p, processed)
 
 
 script_callbacks.on_app_started(api.register)
-script_callbacks.on_model_loaded(keys.note_loaded)
+script_callbacks.on_model_loaded(models.note_loaded)
 script_callbacks.on_ui_settings(settings.register)
 script_callbacks.on_app_started(models.register)

@@ -89,11 +89,6 @@ class Tier:
                 self._touch(key)
             return unit.kept if unit is not None else None
 
-    def looked_at(self) -> dict[Hashable, Kept]:
-        """What is here, and was not used by this."""
-        with self._lock:
-            return {key: unit.kept for key, unit in self._units.items() if unit.kept is not None}
-
     def lease(self, *keys: Hashable) -> None:
         """From now on exactly these are in use and stay, as soon as they are here."""
         with self._lock:

@@ -88,15 +88,6 @@ def test_what_comes_in_beside_pushes_out_what_has_no_room_any_more() -> None:
     assert (ram.held, "b" in ram) == (40 * KIB, False)
 
 
-def test_looking_is_no_use() -> None:
-    ram = tier(20)
-    ram.keep("a", unit(10, 1))
-    ram.keep("b", unit(10, 2))
-    assert set(ram.looked_at()) == {"a", "b"}
-    ram.keep("c", unit(10, 3))
-    assert set(ram.looked_at()) == {"b", "c"}
-
-
 def test_what_is_kept_alone_shares_nothing_either_way() -> None:
     ram = tier(1000)
     one, two, three = (unit(10, 7) for _ in range(3))

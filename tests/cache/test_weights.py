@@ -170,6 +170,7 @@ def test_copies_on_a_gpu_are_the_same_and_so_is_what_comes_back() -> None:
 
 @needs_cuda
 def test_what_is_registered_can_be_copied_while_the_gpu_computes_and_freed_right_after() -> None:
+    memory.register_for(torch.device("cuda"))
     buffer = memory.fresh(64 << 20)
     buffer[:] = 7
     memory.register(buffer)

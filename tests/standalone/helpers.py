@@ -40,14 +40,22 @@ class Drawn:
     latents: list[Tensor] = field(default_factory=list)
     passes: list[tuple[int, int]] = field(default_factory=list)
     records: list[PassRecord] = field(default_factory=list)
+    kept: list[Image.Image] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
     image: Image.Image | None = None
 
     def pass_begins(self, part: Segment) -> None:
         self.passes.append((part.pass_index, len(self.latents)))
 
+    def doing(self, what: str) -> None:
+        self.done.append(what)
+
     def step_done(self, index: int, latent: Tensor) -> None:
-        assert index == len(self.latents)
         self.latents.append(latent.clone())
+
+    def keep(self, part: Segment, image: Image.Image) -> str:
+        self.kept.append(image)
+        return f"pass {part.pass_index}"
 
     @property
     def pixels(self) -> np.ndarray:
@@ -63,12 +71,14 @@ class Drawn:
         )
 
 
-def draw(raw: dict[str, Any], checkpoints: Path, store: Checkpoints, seed: int = 1) -> Drawn:
+def draw(raw: dict[str, Any], checkpoints: Path, store: Checkpoints, seed: int = 1, *, keep: bool = False) -> Drawn:
     made = job(raw, checkpoints)
     passes = {part.pass_index: make_ready(made, part, store) for part in made.parts}
     drawn = Drawn()
     try:
-        drawn.image = render(made, passes, store, seed, drawn, record=drawn.records.append)
+        drawn.image = render(
+            made, passes, store, seed, drawn, record=drawn.records.append, keep=drawn.keep if keep else None
+        )
     finally:
         store.expect_nothing()
     return drawn

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from tests.standalone.helpers import plan
 A_TO_B = plan(
     {"name": "composition", "checkpoint": "a"}, {"name": "style", "switch_at": 0.5, "checkpoint": "b"}, seed=7
 )
+
+REFINE = {"kind": "refine", "denoising_strength": 0.5}
 
 Render = Callable[..., int]
 
@@ -68,7 +71,8 @@ def test_render_leaves_pictures_and_a_manifest(render: Render, out: Path, capsys
     assert render(A_TO_B, "--count", "2") == 0
     folder, manifest = the_manifest(out)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", folder.parent.name)
-    assert sorted(path.name for path in folder.iterdir()) == ["00000-7.png", "00001-8.png", MANIFEST_NAME]
+    names = ["00000-7.png", "00001-8.png"]
+    assert sorted(path.name for path in folder.iterdir()) == [*names, "pass_0", "pass_1", MANIFEST_NAME]
     told = capsys.readouterr().out.splitlines()
     assert told == [str(folder / name) for name in (MANIFEST_NAME, "00000-7.png", "00001-8.png")]
     assert (manifest["status"], manifest["error"], manifest["run"]) == ("done", None, folder.name)
@@ -101,6 +105,91 @@ def test_the_manifest_s_plan_renders_the_same_picture_again(render: Render, out:
     folder, again = the_manifest(out)
     assert again["plan"] == manifest["plan"]
     assert (pixels(folder / image["picture"]) == first).all()
+
+
+ALL_KINDS = plan(
+    {"name": "composition", "checkpoint": "a", "sampler_name": "Euler a"},
+    {"name": "style", "switch_at": 0.5, "checkpoint": "b", "prompt": "ink", "prompt_mode": "append"},
+    {"name": "photo", "kind": "refine", "checkpoint": "a", "denoising_strength": 0.4, "steps": 3, "scale": 1.5},
+    {"switch_at": 0.5, "checkpoint": "b"},
+    {"name": "larger", "kind": "refine", "denoising_strength": 0, "scale": 2, "upscaler": "Nearest"},
+    seed=7,
+)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every picture of a run, by its place in it."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+def test_a_manifest_is_rendered_again_to_the_bit(render: Render, out: Path, tmp_path: Path) -> None:
+    assert render(ALL_KINDS, "--count", "2") == 0
+    folder, manifest = the_manifest(out)
+    first = contents(folder)
+    assert len(first) == 2 * (1 + 5)
+    folder.rename(tmp_path / "first")
+    assert render(manifest) == 0
+    folder, again = the_manifest(out)
+    assert contents(folder) == first
+    assert again["plan"] == manifest["plan"]
+    folder.rename(tmp_path / "second")
+    # a seed or a number asked for is obeyed, and the seed alone is the picture it is in a batch
+    assert render(manifest, "--seed", "8") == 0
+    folder, again = the_manifest(out)
+    assert [image["seed"] for image in again["images"]] == [8]
+    for name, content in contents(folder).items():
+        assert content == first[name.replace("00000-8", "00001-8")]
+    folder.rename(tmp_path / "third")
+    assert render(manifest, "--count", "1", "--size", "72x64") == 0
+    folder, again = the_manifest(out)
+    assert [image["seed"] for image in again["images"]] == [7]
+    assert pixels(folder / "00000-7.png").shape == (192, 208, 3)
+
+
+def test_every_pass_s_picture_is_in_the_run_and_in_its_manifest(render: Render, out: Path, tmp_path: Path) -> None:
+    assert render(ALL_KINDS) == 0
+    folder, manifest = the_manifest(out)
+    (image,) = manifest["images"]
+    assert [own["picture"] for own in image["passes"]] == [f"pass_{i}/00000-7.png" for i in range(5)]
+    assert {*contents(folder)} == {"00000-7.png", *(own["picture"] for own in image["passes"])}
+    assert [own["kind"] for own in image["passes"]] == ["first", "switch", "refine", "switch", "refine"]
+    assert [own["through"] for own in image["passes"]] == [None, None, "latent", None, "pixels"]
+    told = [webui_reads(Image.open(folder / own["picture"]).info["parameters"]) for own in image["passes"]]
+    assert [text["Multipass pass"] for text in told] == [
+        "composition",
+        "style",
+        "photo",
+        "Pass 4",
+        "larger",
+    ]
+    final = webui_reads(Image.open(folder / "00000-7.png").info["parameters"])
+    a, b = (own["checkpoint"] for own in image["passes"][:2])
+    assert final["Multipass passes"] == (
+        f"composition {a} 1-3; style {b} 4-6; photo {a} 1-2; Pass 4 {b} 3; larger {b} no steps"
+    )
+    assert (final["Sampler"], final["Size"]) == ("Euler a", "64x64")
+    assert "Multipass pass" not in final
+    assert (pixels(folder / "pass_4/00000-7.png") == pixels(folder / "00000-7.png")).all()
+    folder.rename(tmp_path / "first")
+    assert render(ALL_KINDS | {"save_passes": False}) == 0
+    folder, manifest = the_manifest(out)
+    assert [own["picture"] for own in manifest["images"][0]["passes"]] == [None] * 5
+    assert [*contents(folder)] == ["00000-7.png"]
+    assert (pixels(folder / "00000-7.png") == pixels(tmp_path / "first/00000-7.png")).all()
+
+
+@pytest.mark.parametrize("evaluation", range(9))
+def test_a_run_that_is_stopped_in_any_step_has_the_passes_before_it(
+    render: Render, out: Path, monkeypatch: pytest.MonkeyPatch, evaluation: int
+) -> None:
+    stop_at(monkeypatch, evaluation, KeyboardInterrupt())
+    assert render(ALL_KINDS) == 130
+    folder, manifest = the_manifest(out)
+    done = sum(evaluation >= end for end in (3, 6, 8))
+    assert manifest["status"] == "interrupted"
+    kept = [own["picture"] for image in manifest["images"] for own in image["passes"]]
+    assert kept == [f"pass_{i}/00000-7.png" for i in range(done)]
+    assert {*contents(folder)} == {*kept}
 
 
 # modules/infotext_utils.py of the webui
@@ -212,7 +301,8 @@ def test_a_run_that_is_stopped_says_so_and_keeps_what_it_has(
     assert (manifest["status"], manifest["error"]) == (status, told)
     assert [(image["seed"], image["picture"], len(image["passes"])) for image in manifest["images"]] == images
     kept = {image["picture"] for image in manifest["images"]} - {None}
-    assert {path.name for path in folder.iterdir()} == kept | {MANIFEST_NAME}
+    kept |= {own["picture"] for image in manifest["images"] for own in image["passes"]}
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} == kept | {MANIFEST_NAME}
 
 
 def test_until_the_run_ends_the_manifest_does_not_say_done(
@@ -271,15 +361,52 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (plan({"checkpoint": "a"}, {"switch_at": 0.5, "checkpoint": "xl"}), "passes[1].checkpoint: xl (SDXL"),
         (
             plan({"checkpoint": "a"}, {"kind": "refine", "checkpoint": "b"}),
-            "passes[1].kind: the command does",
+            "passes[1].denoising_strength: a refine pass needs it: a number from 0 to 1",
+        ),
+        (plan({"checkpoint": "a"}, REFINE | {"upscaler": "ESRGAN"}), "passes[1].upscaler: the command has no upscaler"),
+        (plan({"checkpoint": "a"}, REFINE | {"sampler_name": "Heun"}), "passes[1].sampler_name: the command has no"),
+        (plan({"checkpoint": "a"}, REFINE | {"scheduler": "beta"}), "passes[1].scheduler: the command has no schedule"),
+        (
+            plan({"checkpoint": "a"}, REFINE | {"sampler_name": "DDIM"}, scheduler="Karras"),
+            "passes[1].scheduler: DDIM has a schedule of its own: Automatic, not Karras",
+        ),
+        (
+            plan({"checkpoint": "a"}, REFINE | {"sampler_name": "DDIM", "steps": 2}),
+            "passes[1].steps: DDIM redraws in two steps less than asked, as in the webui: expected at least 3, got 2",
+        ),
+        (
+            plan({"checkpoint": "a"}, REFINE | {"sampler_name": "DDIM", "denoising_strength": 0.001}),
+            "passes[1].steps: 6 steps at a strength of 0.001 are the last of 6000, DDIM has 1000",
+        ),
+        (plan({"checkpoint": "a"}, REFINE | {"denoising_strength": 1e-9}), "passes[1].steps: 6 steps at a strength of"),
+        (
+            plan({"checkpoint": "a"}, REFINE, REFINE | {"scale": 8, "denoising_strength": 0.5}, width=4096),
+            "passes[2].scale: 4096x64 would become 32768x512, expected sides from 8 to 16384",
+        ),
+        (
+            plan({"checkpoint": "a"}, REFINE | {"scale": 0.25}, height=8),
+            "passes[1].scale: 64x8 would become 16x0",
+        ),
+        (
+            plan({"checkpoint": "a"}, REFINE, {"switch_at": 0.5, "checkpoint": "xl"}),
+            "passes[2].checkpoint: xl (SDXL",
+        ),
+        (
+            plan({"checkpoint": "a"}, REFINE, {"switch_at": 0.5}, {"switch_at": 0.2}),
+            "passes[3].switch_at: Pass 4 would begin at step 3, before Pass 3 at step 4",
+        ),
+        (plan({"checkpoint": "a"}, REFINE | {"vae": "x"}), "passes[1].vae: "),
+        (
+            plan({"checkpoint": "a", "denoising_strength": 0.5}, REFINE),
+            "passes[0].denoising_strength: the command begins",
         ),
         (
             plan({"checkpoint": "a"}, {"kind": "subject"}),
             "passes[1].kind: the command does not render subject",
         ),
         (plan({"checkpoint": "a", "vae": "x"}), "passes[0].vae: "),
-        (plan({"checkpoint": "a", "steps": 20}), "passes[0].steps: the command takes it from the request"),
-        (plan({"checkpoint": "a", "sampler_name": "Euler"}), "passes[0].sampler_name: "),
+        (plan({"checkpoint": "a", "sampler_name": "Heun"}), "passes[0].sampler_name: the command has no sampler"),
+        (plan({"checkpoint": "a", "scheduler": "beta"}), "passes[0].scheduler: the command has no schedule type"),
         (plan({"checkpoint": "a", "prompt": "<lora:x:1>"}), "passes[0].prompt: the command does not apply LoRAs yet"),
         (plan({"checkpoint": "a"}, prompt="[a:b:0.5]"), "request.prompt: the command does not do prompt editing"),
         (plan({"checkpoint": "a"}) | {"common": {"negative_prompt": "a AND b"}}, "common.negative_prompt: "),
@@ -377,6 +504,13 @@ def test_validate_says_the_steps(write: Callable[[object], str], capsys: pytest.
     assert json.loads(capsys.readouterr().out) == {"ok": True, "passes": passes}
 
 
+def test_validate_counts_every_trajectory_s_steps(
+    write: Callable[[object], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", write(ALL_KINDS)]) == 0
+    assert capsys.readouterr().out == "composition 1-3; style 4-6; photo 1-2; Pass 4 3; larger no steps\n"
+
+
 def test_validate_says_the_errors_in_json(write: Callable[[object], str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", write(plan({"checkpoint": "a"}, {"switch_at": 2})), "--json"]) == 2
     errors = [{"path": "passes[1].switch_at", "message": "expected a number from 0 to 1, got 2"}]
@@ -449,8 +583,18 @@ class Terminal(io.StringIO):
 def test_a_bar_for_every_pass(render: Render, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    assert render(A_TO_B) == 0
-    shown = terminal.getvalue()
-    assert "Loading a" in shown
-    assert shown.index("Pass 1 of 2: composition") < shown.index("Pass 2 of 2: style")
-    assert shown.count("3/3") == 2
+    photo = {"name": "photo", "kind": "refine", "checkpoint": "a", "denoising_strength": 0.4, "steps": 2, "scale": 2}
+    assert render({**A_TO_B, "passes": [*A_TO_B["passes"], photo | {"upscaler": "Lanczos"}]}) == 0
+    bars = [bar.split("\r") for bar in terminal.getvalue().strip().split("\n")]
+    assert [bar[-1].split(":")[0] for bar in bars] == ["Loading a", "Pass 1 of 3", "Pass 2 of 3", "Pass 3 of 3"]
+    names = ("composition", "style", "photo")
+    steps = ("3/3", "3/3", "2/2")
+    doings = (["loading a", "decoding"], ["loading b", "decoding"], ["upscaling", "encoding", "loading a", "decoding"])
+    for bar, name, count, wanted in zip(bars[1:], names, steps, doings, strict=True):
+        assert f": {name}: 100%" in bar[-1]
+        assert count in bar[-1]
+        said = [next((doing for doing in ALL_DOINGS if doing in state), None) for state in bar]
+        assert [doing for doing, _ in groupby(filter(None, said))] == wanted
+
+
+ALL_DOINGS = ("loading a", "loading b", "upscaling", "encoding", "decoding")

@@ -67,6 +67,40 @@ def test_ddim_runs_the_webui_s_timesteps(steps: int) -> None:
     assert laid.sigmas[-1] == TRAINING_SIGMAS[1]
 
 
+def setup_img2img_steps(steps: int, strength: float) -> tuple[int, int]:
+    """modules/sd_samplers_common.py of the webui, as its hires fix calls it."""
+    return int(steps / min(strength, 0.999)), steps - 1
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.35, 0.5, 0.9999, 1.0])
+@pytest.mark.parametrize("steps", [1, 7, 20])
+@pytest.mark.parametrize("schedule", [*SCHEDULES])
+def test_a_picture_is_redrawn_in_the_last_steps_of_as_many_as_the_webui_s(
+    schedule: str, steps: int, strength: float
+) -> None:
+    scheduled, t_enc = setup_img2img_steps(steps, strength)
+    laid = lay_out("Euler", schedule, steps, strength)
+    assert list(laid.sigmas) == SCHEDULES[schedule](scheduled)[scheduled - t_enc - 1 :]
+    assert (laid.steps.count, laid.asked, laid.noised) == (steps, steps, laid.sigmas[0])
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.35, 0.5, 0.9999, 1.0])
+@pytest.mark.parametrize("steps", [3, 7, 20])
+def test_ddim_redraws_the_webui_s_timesteps(steps: int, strength: float) -> None:
+    """modules/sd_samplers_timesteps.py, sample_img2img, and ddim in ..._impl.py."""
+    scheduled, t_enc = setup_img2img_steps(steps, strength)
+    timesteps = [min(t + 1, 999) for t in range(0, 1000, 1000 // scheduled)]
+    laid = lay_out("DDIM", "Automatic", steps, strength)
+    assert laid.noised == TRAINING_SIGMAS[timesteps[t_enc]]
+    evaluated = timesteps[:t_enc]
+    assert laid.sigmas == tuple(TRAINING_SIGMAS[t] for t in reversed(evaluated))
+    assert laid.steps.count == t_enc - 1
+
+
+def test_a_whole_redrawing_is_the_whole_schedule() -> None:
+    assert lay_out("Euler", "Karras", 20, 1).sigmas == lay_out("Euler", "Karras", 20).sigmas
+
+
 @pytest.mark.parametrize(
     ("asked", "sampler", "scheduler"),
     [
@@ -80,6 +114,13 @@ def test_ddim_runs_the_webui_s_timesteps(steps: int) -> None:
 def test_names_are_the_webui_s_in_any_case(asked: str, sampler: str, scheduler: str) -> None:
     laid = lay_out(asked, "automatic", 10)
     assert (laid.sampler.name, laid.scheduler) == (sampler, scheduler)
+
+
+def test_a_name_with_its_schedule_and_the_schedule_again() -> None:
+    """As a later pass inherits them: the name from a pass, the schedule from the request as it ran."""
+    assert lay_out("DPM++ 2M Karras", "karras", 10) == lay_out("DPM++ 2M Karras", "Automatic", 10)
+    with pytest.raises(PlanError, match="no sampler 'DPM\\+\\+ 2M Karras'"):
+        lay_out("DPM++ 2M Karras", "Exponential", 10)
 
 
 def test_automatic_is_the_sampler_s_own() -> None:

@@ -28,6 +28,8 @@ OUR_OPTIONS = {  # as they are if nobody has set them
     "multipass_read_ahead": True,
     "multipass_manage_checkpoints": False,
     "multipass_fp8": False,
+    "multipass_passes_in_gallery": False,
+    "multipass_temporary_runs": 50,
 }
 LOOPBACK = {"Loops": 2, "Final denoising strength": 0.5}
 FEW = [sampler for sampler in SAMPLERS if str(sampler) in ("Euler", "Euler a", "DPM++ 2M Karras", "DDIM")]
@@ -65,7 +67,9 @@ def asking_for(webui: Webui, sampler: Sampler, **more: Any) -> dict[str, Any]:
 
 
 def hires(webui: Webui) -> dict[str, Any]:
-    forge = {"hr_additional_modules": ["Use same choices"], "hr_cfg": 4} if webui.install.is_forge else {}
+    forge: dict[str, Any] = {"hr_additional_modules": ["Use same choices"]} if webui.install.is_forge else {}
+    if webui.install.host in ("forge", "reforge"):  # where 1 is what it is without
+        forge["hr_cfg"] = REQUEST["cfg_scale"]
     hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "hr_second_pass_steps": 4}
     return {**hires, "denoising_strength": 0.6, **forge}
 

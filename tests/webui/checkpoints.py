@@ -97,6 +97,21 @@ def make(folder: Path) -> Path:
     return config
 
 
+def make_inpainting(folder: Path) -> None:
+    """Beside those of ``make``: ``inpaint``, soft with a UNet that is also shown a mask and the masked picture."""
+    tensors = load_file(DEMO / "soft.safetensors")
+    first = f"{UNET}input_blocks.0.0.weight"
+    shown = 0.1 * torch.randn(len(tensors[first]), 5, 3, 3, generator=torch.Generator().manual_seed(6))
+    tensors[first] = torch.cat([tensors[first].float(), shown], 1)
+    save_file(tensors, folder / "inpaint.safetensors")
+    config = yaml.safe_load((folder.parent / "demo.yaml").read_text())
+    model = config["model"]
+    model["target"] = "ldm.models.diffusion.ddpm.LatentInpaintDiffusion"
+    model["params"] |= {"conditioning_key": "hybrid", "finetune_keys": None}
+    model["params"]["unet_config"]["params"]["in_channels"] = 9
+    (folder / "inpaint.yaml").write_text(yaml.safe_dump(config))
+
+
 UNET = "model.diffusion_model."
 CLIP = "cond_stage_model.transformer.text_model.final_layer_norm.weight"
 OPEN_CLIP = "conditioner.embedders.{}.model.ln_final.weight"

@@ -31,12 +31,16 @@ KNOWN_OPTIONS = {
     "sd_noise_schedule": "Default",
     "img2img_fix_steps": False,
     "token_merging_ratio": 0,
+    "token_merging_ratio_hr": 0,
+    "img2img_extra_noise": 0,
+    "use_old_scheduling": False,
     "pad_cond_uncond": False,
     "eta_noise_seed_delta": 0,
     "s_min_uncond": 0,
     "s_min_uncond_all": False,
     "emphasis": "Original",
     **OUR_OPTIONS,
+    "outdir_samples": "",
 }
 STYLES = """name,prompt,negative_prompt
 starry,"{prompt}, a star",an owl

@@ -27,6 +27,7 @@ ROWS = {
     "c3": "Two passes = the built-in Refiner, for every sampler and schedule type, hires fix included",
     "c4": "A pass's texts = prompt editing `[a:b:k-1]` beside the Refiner",
     "c5": "The same checkpoint in every pass = that checkpoint",
+    "c6": "A refine pass = the host's hires fix, for every upscaler, and what a pass can have of its own",
     "c7": "`switch_at` 0 = the second alone, 1 = the first alone",
     "c8": "The steps that ran are those that `validate` announced and the picture tells, for every sampler",
     "c9": "A, B, A, C repeats, with LoRAs too; A afterwards is A",

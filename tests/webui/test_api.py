@@ -101,6 +101,9 @@ def locked(install: Install, models: tuple[Path, Path], tmp_path_factory: pytest
 def test_api_auth_opens_the_endpoints(locked: Webui, credentials: Any, status: int) -> None:
     for asked in ("schema", "cache"):
         assert requests.get(f"{locked.url}/multipass/v1/{asked}", auth=credentials, timeout=60).status_code == status
+    for asked in ("runs/latest", "runs/latest/0/0"):
+        answer = requests.get(f"{locked.url}/multipass/v1/{asked}", auth=credentials, timeout=60)
+        assert answer.status_code == (404 if status == 200 else status), "there is none yet"
     cleared = requests.post(f"{locked.url}/multipass/v1/cache/clear", auth=credentials, timeout=60)
     assert cleared.status_code == status
     body = {"plan": THREE}

@@ -161,7 +161,7 @@ def test_a_budget_without_room_for_a_second_one_streams_and_says_so(webui: Webui
     assert ours.same_picture(refiner)
     assert ours.loads.count("ink") == 2, "at every switch"
     (comment,) = webui.state()["comments"]
-    assert "do not hold ink too" in comment
+    assert "do not hold ink beside another" in comment
 
 
 def test_c17_a_hundred_pictures_and_the_memory_is_flat_after_the_tenth(webui: Webui) -> None:

@@ -420,7 +420,7 @@ REFUSED = [
     (plan({"checkpoint": "sof"}), 'passes[0].checkpoint: the webui lists no checkpoint "sof"; did you mean "soft"?'),
     (plan({"checkpoint": "soft [0123456789]"}), 'passes[0].checkpoint: "soft" is there, but as ['),
     (plan({}, {"switch_at": 0.8}, {"switch_at": 0.2}), "passes[2].switch_at: Pass 3 would begin at step 3"),
-    (plan({}, {"kind": "refine"}), "passes[1].kind: refine passes are not there yet"),
+    (plan({}, {"kind": "refine"}), "passes[1].denoising_strength: required: neither a pass before it nor the request"),
     (plan({"vae": "gone"}), "passes[0].vae: "),
 ]
 

@@ -188,3 +188,20 @@ def test_every_change_of_family_can_go_through_the_cache(webui: Webui) -> None:
             assert answer.loads == ()
             assert answer.same_picture(own[name])
     assert webui.generate(**REQUEST).same_picture(own["soft"])
+
+
+def test_c15_tiling_of_one_family_is_not_the_other_ones(webui: Webui) -> None:
+    has(webui, "two")
+    plain = webui.generate(**REQUEST)
+    tiled = webui.generate(plan=two("soft", "two"), tiling=True, n_iter=2, **REQUEST)
+    assert webui.generate(**REQUEST).same_picture(plain)
+    untiled = webui.generate(plan=two("soft", "two"), **REQUEST)
+    assert webui.generate(plan=two("soft", "two"), tiling=True, n_iter=2, **REQUEST).same_picture(tiled)
+    clear_cache(webui)
+    assert webui.generate(plan=two("soft", "two"), **REQUEST).same_picture(untiled)
+    assert webui.generate(plan=two("soft", "two"), tiling=True, n_iter=2, **REQUEST).same_picture(tiled)
+    assert tiled.pixels[0] != untiled.pixels[0]
+    half = webui.generate(plan=two("soft", "two", at=0.0), tiling=True, **REQUEST)
+    only = alone(webui, "two", tiling=True)
+    assert half.same_picture(only), "the second half is tiled too"
+    webui.generate(**REQUEST)

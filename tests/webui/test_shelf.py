@@ -81,6 +81,31 @@ def test_c15_tiling_of_one_request_is_not_the_next_ones(webui: Webui) -> None:
     assert webui.generate(plan=THERE_AND_BACK, **REQUEST).same_picture(plain)
 
 
+@pytest.mark.parametrize("managed", [False, True])
+def test_c15_a_noise_schedule_of_one_request_is_not_the_next_ones(webui: Webui, managed: bool) -> None:
+    """The host rescales that of the model with which a picture begins, and puts back that with which it ends."""
+    plain, other = webui.generate(**REQUEST), alone(webui, "ink")
+    webui.generate(**REQUEST)
+    zero = {**REQUEST, "n_iter": 2, "override_settings": {"sd_noise_schedule": "Zero Terminal SNR"}}
+    refiner = refined(webui, 0.5, sd_noise_schedule="Zero Terminal SNR")
+    with settings(webui, multipass_manage_checkpoints=managed):
+        first = webui.generate(plan=a_then_b(0.5), **zero)
+        assert webui.generate(plan=a_then_b(0.5), **zero).same_picture(first)
+        webui.generate(**{**REQUEST, **refiner})
+        assert webui.generate(**REQUEST).same_picture(plain)
+        assert alone(webui, "ink").same_picture(other)
+        assert webui.generate(plan=a_then_b(0.5), **zero).same_picture(first)
+    webui.generate(**REQUEST)
+
+
+def test_two_that_just_fit_are_never_read_again(webui: Webui) -> None:
+    webui.generate(plan=a_then_b(0.5), **QUICK)
+    with settings(webui, multipass_ram_budget_gb=2.2 * sum(kept(webui).values()) / GB):
+        for _ in range(2):
+            assert webui.generate(plan=THERE_AND_BACK, **REQUEST).loads == ()
+        assert webui.state()["comments"] == []
+
+
 def test_hires_on_a_kept_model(webui: Webui) -> None:
     request = {**REQUEST, **hires(webui)}
     first = webui.generate_unchanged(plan=a_then_b(0.5), **request)
@@ -96,7 +121,7 @@ def test_a_budget_without_room_for_a_second_one_streams_and_says_so(webui: Webui
         assert cache(webui)["entries"] == []
     assert ours.same_picture(refiner)
     assert ours.loads.count("ink") >= 2
-    assert any("do not hold ink too" in comment for comment in webui.state()["comments"])
+    assert any("do not hold ink beside another" in comment for comment in webui.state()["comments"])
 
 
 def test_two_that_fit_stay_and_a_third_pushes_the_oldest_out(webui: Webui) -> None:

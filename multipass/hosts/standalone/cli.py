@@ -8,7 +8,6 @@ import json
 import math
 import os
 import re
-import secrets
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ import msgspec
 
 from multipass import __version__
 from multipass.hosts.standalone.errors import InputError
+from multipass.paths import parse_axis
 from multipass.plan import Plan, PlanError, Problem, decode, json_schema
 from multipass.schedule import describe
 
@@ -58,21 +58,19 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for e
 
 def _render(arguments: argparse.Namespace) -> int:
     from multipass.hosts.standalone.checkpoints import CheckpointFolder
-    from multipass.hosts.standalone.job import prepare
+    from multipass.hosts.standalone.job import prepare, with_seed
     from multipass.hosts.standalone.layout import lay_out_plan
 
-    plan = _with_seed(_read_plan(arguments))
-    job = prepare(lay_out_plan(plan), CheckpointFolder(arguments.checkpoints))
+    asked = _read_plan(arguments)
+    job = prepare(lay_out_plan(with_seed(asked.plan)), CheckpointFolder(arguments.checkpoints))
 
     from multipass.hosts.standalone.memory import Checkpoints, at_most
     from multipass.hosts.standalone.progress import Bars
     from multipass.hosts.standalone.runs import Run
 
-    assert plan.request is not None
-    assert plan.request.seed is not None
     run = Run(job, arguments.out)
     try:
-        seeds = [plan.request.seed + i for i in range(arguments.count)]
+        seeds = asked.seeds or [job.seed + i for i in range(arguments.count or 1)]
         files = run.render(Checkpoints(ram=at_most(arguments.ram)), seeds, Bars())
     finally:
         _say(run.manifest_path)
@@ -81,11 +79,24 @@ def _render(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _sweep(arguments: argparse.Namespace) -> int:
+    from multipass.hosts.standalone import sweep
+    from multipass.hosts.standalone.checkpoints import CheckpointFolder
+
+    try:
+        axes = [parse_axis(text) for text in arguments.axis]
+    except PlanError as error:
+        raise InputError(f"--axis {error}") from None
+    cells = sweep.prepare_sweep(_read_plan(arguments).plan, axes, CheckpointFolder(arguments.checkpoints))
+    sweep.render(cells, arguments.out, ram_gb=arguments.ram, say=_say)
+    return 0
+
+
 def _validate(arguments: argparse.Namespace) -> int:
     from multipass.hosts.standalone.layout import lay_out_plan
 
     try:
-        layout = lay_out_plan(_read_plan(arguments))
+        layout = lay_out_plan(_read_plan(arguments).plan)
         if arguments.checkpoints is not None:
             from multipass.hosts.standalone.checkpoints import CheckpointFolder
             from multipass.hosts.standalone.job import prepare
@@ -143,18 +154,49 @@ _OPTIONS = {
 }
 
 
-def _read_plan(arguments: argparse.Namespace) -> Plan:
+class _Asked(msgspec.Struct, frozen=True):
+    """What a file asks for: a plan and, if it is a run's manifest, the seeds of that run's pictures."""
+
+    plan: Plan
+    seeds: tuple[int, ...] = ()
+
+
+def _read_plan(arguments: argparse.Namespace) -> _Asked:
     """The plan in the file, its request overridden by the command line."""
     path: Path = arguments.plan
     try:
-        plan = decode(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes().removeprefix(codecs.BOM_UTF8))
+        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    recorded = _recorded(content)
+    plan = decode(content if recorded is None else bytes(recorded.plan))
     given = _overrides(arguments)
-    if not given:
-        return plan
-    raw: Any = msgspec.to_builtins(plan)
-    return decode(raw | {"request": raw.get("request", {}) | given})
+    # another seed, or a number of pictures, asks for others than the run's
+    again = recorded is not None and "seed" not in given and getattr(arguments, "count", None) is None
+    seeds = tuple(image.seed for image in recorded.images) if recorded is not None and again else ()
+    if given:
+        raw: Any = msgspec.to_builtins(plan)
+        plan = decode(raw | {"request": raw.get("request", {}) | given})
+    return _Asked(plan, seeds)
+
+
+class _Image(msgspec.Struct, frozen=True):
+    seed: int
+
+
+class _Recorded(msgspec.Struct, frozen=True):
+    """What of a manifest says how to make its pictures."""
+
+    plan: msgspec.Raw
+    images: tuple[_Image, ...] = ()
+
+
+def _recorded(content: bytes) -> _Recorded | None:
+    """The manifest, or ``None`` for another thing, which then has to be a plan."""
+    try:
+        return msgspec.json.decode(content, type=_Recorded)
+    except msgspec.MsgspecError:
+        return None
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
@@ -166,15 +208,6 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
             raise InputError(f"--size: expected WIDTHxHEIGHT, as in 512x512, got {arguments.size}")
         given |= {"width": int(size["width"]), "height": int(size["height"])}
     return given
-
-
-def _with_seed(plan: Plan) -> Plan:
-    """The plan with a seed: -1 or none means any."""
-    raw: Any = msgspec.to_builtins(plan)
-    request = raw.get("request", {})
-    if request.get("seed", -1) == -1:
-        request = request | {"seed": secrets.randbelow(2**32)}
-    return decode(raw | {"request": request})
 
 
 def _say(text: object, to: TextIO | None = None) -> None:
@@ -210,11 +243,23 @@ def _parser() -> argparse.ArgumentParser:
 
     render = commands.add_parser("render", help="render a plan")
     _add_plan(render)
-    render.add_argument("--checkpoints", type=Path, required=True, metavar="DIR", help="the folder of .safetensors")
-    render.add_argument("--out", type=Path, default=Path("multipass-out"), metavar="DIR", help="default: %(default)s")
-    render.add_argument("--count", type=_positive, default=1, metavar="N", help="pictures, each with the next seed")
+    _add_folders(render)
+    render.add_argument("--count", type=_positive, metavar="N", help="pictures, each with the next seed")
     _add_ram(render)
     render.set_defaults(command=_render)
+
+    sweep = commands.add_parser("sweep", help="render a plan with each of several values, and a grid of the pictures")
+    _add_plan(sweep)
+    sweep.add_argument(
+        "--axis",
+        action="append",
+        required=True,
+        metavar="PATH=VALUES",
+        help="passes[1].switch_at=0:1:0.1 (first:last:step) or request.cfg_scale=4,5.5,7; a second one goes down",
+    )
+    _add_folders(sweep)
+    _add_ram(sweep)
+    sweep.set_defaults(command=_sweep)
 
     validate = commands.add_parser(
         "validate", help="say which steps each pass of a plan gets, or what is wrong with it"
@@ -240,6 +285,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_folders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoints", type=Path, required=True, metavar="DIR", help="the folder of .safetensors")
+    parser.add_argument("--out", type=Path, default=Path("multipass-out"), metavar="DIR", help="default: %(default)s")
+
+
 def _add_ram(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ram",
@@ -251,7 +301,12 @@ def _add_ram(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("plan", type=Path, metavar="PLAN.json", help="the plan; - reads it from the standard input")
+    parser.add_argument(
+        "plan",
+        type=Path,
+        metavar="PLAN.json",
+        help="the plan, or a run's passes.json; - reads it from the standard input",
+    )
     request = parser.add_argument_group("in place of the plan's request")
     request.add_argument("--prompt")
     request.add_argument("--negative", dest="negative_prompt", metavar="NEGATIVE")

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import Any, Protocol
 
 import msgspec
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from multipass.hosts.standalone.job import Job
-from multipass.hosts.standalone.layout import PIXELS_PER_LATENT
+from multipass.hosts.standalone.job import Job, Size
+from multipass.hosts.standalone.layout import PIXELS_PER_LATENT, Stage
 from multipass.hosts.standalone.memory import Checkpoints
 from multipass.hosts.standalone.models import Checkpoint, Component
 from multipass.hosts.standalone.sampling import stepper
-from multipass.hosts.standalone.schedules import timestep_at
+from multipass.hosts.standalone.schedules import Sampling, timestep_at
 from multipass.hosts.standalone.text import Encoded
-from multipass.manifest import Load, PassRecord, Source
+from multipass.hosts.standalone.upscalers import Upscaler
+from multipass.manifest import Load, PassRecord, Source, Through
 from multipass.run import PlanRun
 from multipass.schedule import Segment
 
@@ -39,6 +43,7 @@ class Ready(msgspec.Struct, frozen=True):
     checkpoint: Checkpoint
     conditioning: Conditioning
     cfg_scale: float
+    size: Size
 
 
 class Watcher(Protocol):
@@ -46,7 +51,15 @@ class Watcher(Protocol):
 
     def pass_begins(self, part: Segment, /) -> None: ...
 
+    def doing(self, what: str, /) -> None:
+        """What the pass does now that is no step: ``loading ink``, ``upscaling``, ``decoding``."""
+        ...
+
     def step_done(self, index: int, latent: Tensor, /) -> None: ...
+
+
+Keep = Callable[[Segment, Image.Image], str]
+"""Takes a pass and its picture; says where it was left."""
 
 
 def make_ready(job: Job, part: Segment, checkpoints: Checkpoints) -> Ready:
@@ -64,7 +77,7 @@ def make_ready(job: Job, part: Segment, checkpoints: Checkpoints) -> Ready:
             checkpoint.encode(texts.prompt, clip_skip, negative=False),
             checkpoint.encode(texts.negative_prompt, clip_skip, negative=True),
         )
-    return Ready(checkpoint, conditioning, job.cfg_scale(index))
+    return Ready(checkpoint, conditioning, job.cfg_scale(index), job.sizes[index])
 
 
 @torch.no_grad()
@@ -76,118 +89,256 @@ def render(
     watcher: Watcher,
     *,
     record: Callable[[PassRecord], None],
+    keep: Keep | None = None,
     again: bool = False,
 ) -> Image.Image:
-    """Sample one picture. The seed and the job decide every bit of it (on one machine's CPU).
+    """Make one picture. The seed and the job decide every bit of it (on one machine's CPU).
 
-    While a pass is sampled, what the next one needs is read.
+    While a pass is sampled, what is needed after it is read.
 
     Args:
-        passes: by pass index, for every segment of the job.
+        passes: by pass index, for every part of the job.
         record: is called with every pass that is done, so that they are known if a later one fails.
+        keep: is given every pass's picture, of one that a switch ends what it foresaw; ``None``: they are not made.
         again: whether another picture of the job will follow.
 
     Raises:
         InputError: where a checkpoint's file cannot be read.
     """
-    sigmas = job.sampling.sigmas
-    device = checkpoints.place.device
-    # one CPU generator for the first latent and all later noise, as the webui's: same seed, same noise, on any device
-    generator = torch.Generator("cpu").manual_seed(seed)
-    shape = (1, LATENT_CHANNELS, job.height // PIXELS_PER_LATENT, job.width // PIXELS_PER_LATENT)
+    picture = _Picture(
+        job=job,
+        passes=passes,
+        checkpoints=checkpoints,
+        seed=seed,
+        watcher=watcher,
+        record=record,
+        keep=keep,
+        again=again,
+    )
+    try:
+        return picture.made()
+    finally:
+        picture.close()
 
-    def noise() -> Tensor:
-        return torch.randn(shape, generator=generator).to(device)
 
-    top = sigmas[0] if job.sampling.sampler.scaled_noise else (1 + sigmas[0] ** 2) ** 0.5
-    latent = noise() * top
-    step = stepper(job.sampling.sampler.method, sigmas, noise)
-    run = PlanRun(job.parts, job.sampling.steps)
-    here = run.current
-    watcher.pass_begins(here)
-    with ExitStack() as unet:
-        load = unet.enter_context(checkpoints.using(passes[here.pass_index].checkpoint, Component.UNET))
-        checkpoints.expect(*_next(job, passes, here, again=again))
-        started = time.perf_counter()
-        for index in range(len(sigmas) - 1):
+class _Picture:
+    """One picture in the making."""
+
+    def __init__(
+        self,
+        *,
+        job: Job,
+        passes: Mapping[int, Ready],
+        checkpoints: Checkpoints,
+        seed: int,
+        watcher: Watcher,
+        record: Callable[[PassRecord], None],
+        keep: Keep | None,
+        again: bool,
+    ) -> None:
+        self._job, self._passes, self._checkpoints = job, passes, checkpoints
+        self._seed, self._watcher, self._record, self._keep = seed, watcher, record, keep
+        self._needs = tuple(self._needed(again=again))
+        self._unet = ExitStack()
+        self._in_place: Checkpoint | None = None
+        self._started, self._load = 0.0, Load(Source.RESIDENT, 0.0)
+        self._image: Image.Image | None = None  # the last that was decoded
+
+    def close(self) -> None:
+        """Let go of the UNet in place."""
+        self._in_place = None
+        self._unet.close()
+
+    def made(self) -> Image.Image:
+        """Run all stages."""
+        latent: Tensor | None = None
+        for stage in self._job.stages:
+            self._begin(stage.parts[0])
+            if latent is not None:
+                latent = self._carry(stage.parts[0], latent)
+            latent = self._sample(stage, latent)
+            self._end(stage.parts[-1], latent)
+        assert self._image is not None
+        return self._image
+
+    # --- the stages ---------------------------------------------------------------------------------------------------
+
+    def _carry(self, part: Segment, latent: Tensor) -> Tensor:
+        """What the trajectory before ended with, as this one begins with it: enlarged, and still without noise."""
+        carried = self._job.carried[part.pass_index]
+        upscaler = carried.upscaler
+        if upscaler is not None:
+            self._watcher.doing("upscaling")
+        if carried.through_pixels:
+            assert self._image is not None
+            picture = self._image
+            if upscaler is not None and upscaler.latent_mode is None:
+                picture = _resized(picture, carried.size, upscaler)
+            checkpoint = self._checkpoint(part)
+            self._watcher.doing("encoding")
+            with self._checkpoints.using(checkpoint, Component.VAE):
+                latent = checkpoint.encode_picture(_to_tensor(picture).to(self._checkpoints.place.device))
+        if upscaler is not None and upscaler.latent_mode is not None:
+            sides = _latent_sides(carried.size)
+            latent = interpolate(latent, sides, mode=upscaler.latent_mode, antialias=upscaler.antialias)
+        return latent
+
+    def _sample(self, stage: Stage, latent: Tensor | None) -> Tensor:
+        """The stage's trajectory, from noise or from a latent that is made noisy, to its end."""
+        sampling = stage.sampling
+        if sampling is None:
+            assert latent is not None, "the first stage is sampled"
+            return latent
+        noise = self._noise(stage)
+        latent = _begun(sampling, latent, noise())
+        step = stepper(sampling.sampler.method, sampling.sigmas, noise)
+        run = PlanRun(stage.parts, sampling.steps)
+        here, denoised = run.current, latent
+        ready = self._put_in_place(here)
+        for index, sigma in enumerate(sampling.sigmas[:-1]):
             switch = run.before_evaluation(index)
             if switch is not None:
-                record(_record(job, here, load, time.perf_counter() - started))
-                watcher.pass_begins(switch)
-                before, after = (passes[part.pass_index].checkpoint for part in (here, switch))
-                load = Load(Source.RESIDENT, 0.0)
-                if after is not before:
-                    unet.close()  # first, so that the one that leaves makes room
-                    load = unet.enter_context(checkpoints.using(after, Component.UNET))
-                here, started = switch, time.perf_counter()
-                checkpoints.expect(*_next(job, passes, here, again=again))
-            denoised = _denoise(job, passes[here.pass_index], latent, sigmas[index])
+                # what it foresaw last, never the noisy latent
+                self._end(here, denoised)
+                self._begin(switch)
+                here, ready = switch, self._put_in_place(switch)
+            denoised = _denoise(ready, latent, sigma)
             latent = step(latent, denoised, index)
-            watcher.step_done(index, latent)
-    if not latent.isfinite().all():
-        raise FloatingPointError("the picture became not-a-number while sampling")
-    latent = latent / (1 + sigmas[-1] ** 2) ** 0.5 if not job.sampling.sampler.scaled_noise else latent
-    last = passes[run.last.pass_index].checkpoint
-    with checkpoints.using(last, Component.VAE):
-        picture = _to_image(last.decode(latent))
-    record(_record(job, here, load, time.perf_counter() - started))
-    return picture
+            self._watcher.step_done(index, latent)
+        return latent if sampling.sampler.scaled_noise else latent / (1 + sampling.sigmas[-1] ** 2) ** 0.5
+
+    def _noise(self, stage: Stage) -> Callable[[], Tensor]:
+        # one CPU generator for the first latent and all later noise, as the webui's: same seed, same noise, on any
+        # device. And one for each trajectory, which so begins with the seed's noise: as the webui's hires fix does
+        generator = torch.Generator("cpu").manual_seed(self._seed)
+        shape = (1, LATENT_CHANNELS, *_latent_sides(self._job.sizes[stage.parts[0].pass_index]))
+        return lambda: torch.randn(shape, generator=generator).to(self._checkpoints.place.device)
+
+    # --- the passes ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, part: Segment) -> None:
+        self._watcher.pass_begins(part)
+        self._started, self._load = time.perf_counter(), Load(Source.RESIDENT, 0.0)
+
+    def _put_in_place(self, part: Segment) -> Ready:
+        ready = self._passes[part.pass_index]
+        if ready.checkpoint is not self._in_place:
+            self.close()  # first, so that the one that leaves makes room
+            self._watcher.doing(f"loading {ready.checkpoint.file.name}")
+            self._load = self._unet.enter_context(self._checkpoints.using(ready.checkpoint, Component.UNET))
+            self._in_place = ready.checkpoint
+        self._checkpoints.expect(*self._needed_after(part))
+        self._started = time.perf_counter()
+        return ready
+
+    def _end(self, part: Segment, latent: Tensor) -> None:
+        """Have the pass's picture where it is wanted, and the pass recorded."""
+        if not latent.isfinite().all():
+            raise FloatingPointError("the picture became not-a-number while sampling")
+        seconds = time.perf_counter() - self._started
+        picture: str | None = None
+        if self._is_decoded(part):
+            self.close()
+            self._watcher.doing("decoding")
+            checkpoint = self._checkpoint(part)
+            with self._checkpoints.using(checkpoint, Component.VAE):
+                self._image = _to_image(checkpoint.decode(latent))
+            picture = self._keep(part, self._image) if self._keep is not None else None
+        self._record(_record(self._job, part, self._load, seconds, picture))
+
+    # --- what is needed when ------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, part: Segment) -> Checkpoint:
+        return self._passes[part.pass_index].checkpoint
+
+    def _is_decoded(self, part: Segment) -> bool:
+        """Whether the pass's picture is kept, the final one, or what the next trajectory begins with."""
+        if self._keep is not None or part == self._job.parts[-1]:
+            return True
+        following = dict(pairwise(self._job.parts))
+        return self._job.through_pixels(following[part])
+
+    def _needed(self, *, again: bool) -> Iterator[tuple[Segment, Checkpoint, Component]]:
+        """Everything that is put in place, in that order."""
+        for stage in self._job.stages:
+            for part in stage.parts:
+                checkpoint = self._checkpoint(part)
+                if self._job.through_pixels(part):
+                    yield part, checkpoint, Component.VAE
+                if stage.sampling is not None:
+                    yield part, checkpoint, Component.UNET
+                if self._is_decoded(part):
+                    yield part, checkpoint, Component.VAE
+        if again:
+            first = self._job.parts[0]
+            yield first, self._checkpoint(first), Component.UNET
+
+    def _needed_after(self, part: Segment) -> Iterable[tuple[Checkpoint, Component]]:
+        """From the pass's UNet, which is in place, to the next UNet that is needed."""
+        later = iter(self._needs)
+        while next(later)[::2] != (part, Component.UNET):
+            pass
+        # each once: what decodes may be what encodes, too
+        needed: dict[tuple[Checkpoint, Component], None] = {}
+        for _, checkpoint, component in later:
+            needed[checkpoint, component] = None
+            if component is Component.UNET:
+                break
+        return needed
 
 
-def _next(
-    job: Job, passes: Mapping[int, Ready], part: Segment, *, again: bool
-) -> Iterator[tuple[Checkpoint, Component]]:
-    """What is needed once this pass is over."""
-    later = job.parts[job.parts.index(part) + 1 :]
-    if later:
-        yield passes[later[0].pass_index].checkpoint, Component.UNET
-        return
-    yield passes[part.pass_index].checkpoint, Component.VAE
-    if again:
-        yield passes[job.parts[0].pass_index].checkpoint, Component.UNET
+def _begun(sampling: Sampling, latent: Tensor | None, noise: Tensor) -> Tensor:
+    """The first latent, as the steps take it: noise, or a picture's with noise."""
+    top, scaled = sampling.sigmas[0], sampling.sampler.scaled_noise
+    if latent is None:
+        return noise * (top if scaled else (1 + top**2) ** 0.5)
+    return (latent + noise * sampling.noised) * ((1 + top**2) / (1 + sampling.noised**2)) ** 0.5
 
 
-def _denoise(job: Job, ready: Ready, latent: Tensor, sigma: float) -> Tensor:
+def _denoise(ready: Ready, latent: Tensor, sigma: float) -> Tensor:
     """The picture that the pass's UNet, guided, sees in the latent."""
     scaled = latent / (sigma**2 + 1) ** 0.5
-    answer = _guided(job, ready, scaled, timestep_at(sigma))
+    answer = _guided(ready, scaled, timestep_at(sigma))
     if ready.checkpoint.v_prediction:
         return latent / (sigma**2 + 1) - answer * (sigma / (sigma**2 + 1) ** 0.5)
     return latent - sigma * answer
 
 
-def _guided(job: Job, ready: Ready, scaled: Tensor, timestep: float) -> Tensor:
+def _guided(ready: Ready, scaled: Tensor, timestep: float) -> Tensor:
     positive, negative = ready.conditioning.positive, ready.conditioning.negative
     if ready.cfg_scale == 1:
-        return _unet(job, ready.checkpoint, scaled, timestep, positive)
+        return _unet(ready, scaled, timestep, positive)
     if positive.context.shape == negative.context.shape:
-        both = _unet(job, ready.checkpoint, torch.cat([scaled] * 2), timestep, positive, negative)
+        both = _unet(ready, torch.cat([scaled] * 2), timestep, positive, negative)
         toward, away = both.chunk(2)
     else:  # texts of different length do not fit into one batch
-        toward = _unet(job, ready.checkpoint, scaled, timestep, positive)
-        away = _unet(job, ready.checkpoint, scaled, timestep, negative)
+        toward = _unet(ready, scaled, timestep, positive)
+        away = _unet(ready, scaled, timestep, negative)
     return away + (toward - away) * ready.cfg_scale
 
 
-def _unet(job: Job, checkpoint: Checkpoint, scaled: Tensor, timestep: float, *texts: Encoded) -> Tensor:
-    dtype, device = checkpoint.place.dtype, checkpoint.place.device
+def _unet(ready: Ready, scaled: Tensor, timestep: float, *texts: Encoded) -> Tensor:
+    place, size = ready.checkpoint.place, ready.size
     extra: dict[str, Any] = {}
     pooled = [text.pooled for text in texts if text.pooled is not None]
     if pooled:  # SDXL is told sizes too: of the original, where it was cropped, of the target
-        sizes = torch.tensor([[job.height, job.width, 0, 0, job.height, job.width]] * len(texts))
-        extra["added_cond_kwargs"] = {"text_embeds": torch.cat(pooled), "time_ids": sizes.to(device, dtype)}
-    answer = checkpoint.unet(
-        scaled.to(dtype),
-        torch.tensor(timestep, device=device),
+        sizes = torch.tensor([[size.height, size.width, 0, 0, size.height, size.width]] * len(texts))
+        extra["added_cond_kwargs"] = {"text_embeds": torch.cat(pooled), "time_ids": sizes.to(place.device, place.dtype)}
+    answer = ready.checkpoint.unet(
+        scaled.to(place.dtype),
+        torch.tensor(timestep, device=place.device),
         encoder_hidden_states=torch.cat([text.context for text in texts]),
         **extra,
     )
     return answer.sample.float()
 
 
-def _record(job: Job, part: Segment, load: Load, seconds: float) -> PassRecord:
+def _record(job: Job, part: Segment, load: Load, seconds: float, picture: str | None) -> PassRecord:
     file = job.checkpoints[part.pass_index]
     kind = job.setting(part.pass_index).kind
+    through: Through | None = None
+    if part.pass_index in job.carried:
+        through = Through.PIXELS if job.through_pixels(part) else Through.LATENT
     return PassRecord(
         name=job.plan.label(part.pass_index),
         checkpoint=file.title,
@@ -200,7 +351,25 @@ def _record(job: Job, part: Segment, load: Load, seconds: float) -> PassRecord:
         seconds=seconds,
         load=load,
         unet_evaluations=part.end_step - part.first_step,
+        picture=picture,
+        through=through,
     )
+
+
+def _latent_sides(size: Size) -> tuple[int, int]:
+    return size.height // PIXELS_PER_LATENT, size.width // PIXELS_PER_LATENT
+
+
+def _resized(picture: Image.Image, size: Size, upscaler: Upscaler) -> Image.Image:
+    # upscalers are for what becomes larger: what becomes smaller, the webui resamples whichever was chosen
+    repeated = upscaler.nearest and size.width > picture.width
+    resample = Image.Resampling.NEAREST if repeated else Image.Resampling.LANCZOS
+    return picture.resize((size.width, size.height), resample)
+
+
+def _to_tensor(picture: Image.Image) -> Tensor:
+    """1 x 3 x height x width, from 0 to 1."""
+    return torch.from_numpy(np.array(picture, dtype=np.float32) / 255).permute(2, 0, 1)[None]
 
 
 def _to_image(picture: Tensor) -> Image.Image:

@@ -8,14 +8,19 @@ import msgspec
 
 from multipass.hosts.standalone.job import Job
 from multipass.infotext import infotext_values
+from multipass.schedule import Segment
 
 PNG_KEY = "parameters"
+PASS_KEY = "Multipass pass"
 
 
-def infotext(job: Job, seed: int) -> str:
+def infotext(job: Job, seed: int, part: Segment | None = None) -> str:
     """Prompt, negative prompt and a line of fields; the plan is its last.
 
     The texts are the request's, which the plan's passes inherit: both together render the picture again.
+
+    Args:
+        part: the pass whose picture it is, where it is not the final one.
     """
     first = job.parts[0].pass_index
     settings, file = job.settings, job.checkpoints[first]
@@ -26,9 +31,10 @@ def infotext(job: Job, seed: int) -> str:
         "Schedule type": settings.scheduler,
         "CFG scale": f"{settings.cfg_scale:g}",
         "Seed": seed,
-        "Size": f"{job.width}x{job.height}",
+        "Size": f"{job.size.width}x{job.size.height}",
         "Model hash": file.short_hash,
         "Model": file.path.stem,
+        **({} if part is None else {PASS_KEY: job.plan.label(part.pass_index)}),
         **infotext_values(plan, job.parts, job.titles),
     }
     line = ", ".join(f"{key}: {quote(str(value))}" for key, value in fields.items())

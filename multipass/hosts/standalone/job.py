@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import msgspec
 
 from multipass.hosts.standalone.checkpoints import CheckpointFile, CheckpointFolder
 from multipass.hosts.standalone.errors import InputError
-from multipass.hosts.standalone.layout import Layout, Settings
-from multipass.hosts.standalone.schedules import Sampling
+from multipass.hosts.standalone.layout import PIXELS_PER_LATENT, Layout, Settings, Stage
+from multipass.hosts.standalone.upscalers import LANCZOS, LATENT, Upscaler
 from multipass.infotext import as_run
 from multipass.kinds import Family, Kind, clashes
 from multipass.plan import Pass, Plan, PlanError, Problem, Request
 from multipass.prompts import Texts, pass_texts
 from multipass.schedule import Segment
 
+LARGEST_SIDE = 16384
 USUAL_SIDE = {Family.SD1: 512, Family.SDXL: 1024}
+
+
+class Size(msgspec.Struct, frozen=True):
+    """Of a picture, in pixels."""
+
+    width: int
+    height: int
+
+    def scaled(self, scale: float) -> Size:
+        """Enlarged, both sides cut to what a latent can have."""
+        width, height = (
+            int(side * scale) // PIXELS_PER_LATENT * PIXELS_PER_LATENT for side in (self.width, self.height)
+        )
+        return Size(width, height)
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """How a picture gets from one trajectory to the next.
+
+    Attributes:
+        size: that it has there.
+        upscaler: what enlarges it; ``None`` where it has this size already.
+        through_pixels: whether it is decoded and encoded again on the way: pixels are enlarged, or the latent space is
+            another.
+    """
+
+    size: Size
+    upscaler: Upscaler | None
+    through_pixels: bool
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -24,23 +56,50 @@ class Job(msgspec.Struct, frozen=True):
 
     Attributes:
         plan: as run: with its request complete and its checkpoints as ``name [hash]``.
-        checkpoints: by pass index, for every pass that gets steps.
+        carried: by pass index, for the pass that a stage begins with, but the first.
+        checkpoints: by pass index, for every pass that has a part in a stage.
         texts: by pass index, for every enabled pass.
+        sizes: by pass index, as ``checkpoints``.
     """
 
     plan: Plan
     settings: Settings
-    sampling: Sampling
-    parts: tuple[Segment, ...]
+    stages: tuple[Stage, ...]
+    carried: dict[int, Carried]
     checkpoints: dict[int, CheckpointFile]
     texts: dict[int, Texts]
-    width: int
-    height: int
+    sizes: dict[int, Size]
+
+    @property
+    def parts(self) -> tuple[Segment, ...]:
+        """Of all stages."""
+        return tuple(part for stage in self.stages for part in stage.parts)
+
+    @property
+    def size(self) -> Size:
+        """What the picture begins with."""
+        return self.sizes[self.parts[0].pass_index]
+
+    @property
+    def seed(self) -> int:
+        """The plan's."""
+        assert self.plan.request is not None
+        assert self.plan.request.seed is not None, "with_seed gives it one"
+        return self.plan.request.seed
 
     @property
     def titles(self) -> dict[int, str]:
         """``name [hash]`` by pass index."""
         return {index: file.title for index, file in self.checkpoints.items()}
+
+    def through_pixels(self, part: Segment) -> bool:
+        """Whether the pass begins with a picture that was decoded and encoded again."""
+        carried = self.carried.get(part.pass_index)
+        return carried is not None and carried.through_pixels
+
+    def told(self, part: Segment) -> str:
+        """Which pass it is, for people: ``2 of 3: style``."""
+        return f"{self.parts.index(part) + 1} of {len(self.parts)}: {self.plan.label(part.pass_index)}"
 
     def setting(self, index: int) -> Pass:
         """An enabled pass, what it inherits from its head filled in."""
@@ -50,6 +109,15 @@ class Job(msgspec.Struct, frozen=True):
         """The guidance of a pass."""
         own = self.setting(index).cfg_scale
         return self.settings.cfg_scale if own is None else own
+
+
+def with_seed(plan: Plan) -> Plan:
+    """The plan with a seed: none or -1 means any."""
+    request = plan.request or Request()
+    if request.seed is not None and request.seed != -1:
+        return plan
+    request = msgspec.structs.replace(request, seed=secrets.randbelow(2**32))
+    return msgspec.structs.replace(plan, request=request)
 
 
 def prepare(layout: Layout, folder: CheckpointFolder) -> Job:
@@ -65,22 +133,56 @@ def prepare(layout: Layout, folder: CheckpointFolder) -> Job:
     if problems:
         raise PlanError(*problems)
     checkpoints = {part.pass_index: found[part.pass_index] for part in layout.parts}
-    family = checkpoints[layout.parts[0].pass_index].family
-    width, height = settings.width or USUAL_SIDE[family], settings.height or USUAL_SIDE[family]
+    usual = USUAL_SIDE[checkpoints[layout.parts[0].pass_index].family]
+    size = Size(settings.width or usual, settings.height or usual)
+    carried = _carried(layout.stages, size, checkpoints)
     request = msgspec.structs.replace(
-        plan.request or Request(), **msgspec.structs.asdict(settings) | {"width": width, "height": height}
+        plan.request or Request(), **msgspec.structs.asdict(settings) | msgspec.structs.asdict(size)
     )
     titles = {index: file.title for index, file in checkpoints.items()}
     return Job(
         plan=as_run(msgspec.structs.replace(plan, request=request), titles),
         settings=settings,
-        sampling=layout.sampling,
-        parts=layout.parts,
+        stages=layout.stages,
+        carried=carried,
         checkpoints=checkpoints,
         texts=pass_texts(plan, Texts(settings.prompt, settings.negative_prompt)),
-        width=width,
-        height=height,
+        sizes=_sizes(layout.stages, size, carried),
     )
+
+
+def _sizes(stages: Sequence[Stage], size: Size, carried: Mapping[int, Carried]) -> dict[int, Size]:
+    """By pass index, for every part."""
+    found: dict[int, Size] = {}
+    for part in (part for stage in stages for part in stage.parts):
+        if part.pass_index in carried:
+            size = carried[part.pass_index].size
+        found[part.pass_index] = size
+    return found
+
+
+def _carried(stages: Sequence[Stage], size: Size, checkpoints: Mapping[int, CheckpointFile]) -> dict[int, Carried]:
+    """Between every stage and the one before, by the pass that begins with it.
+
+    Raises:
+        PlanError: for a size that no picture can have.
+    """
+    found: dict[int, Carried] = {}
+    for before, stage in pairwise(stages):
+        wanted = size.scaled(stage.scale)
+        if not all(PIXELS_PER_LATENT <= side <= LARGEST_SIDE for side in (wanted.width, wanted.height)):
+            reason = f"{size.width}x{size.height} would become {wanted.width}x{wanted.height}"
+            expected = f"expected sides from {PIXELS_PER_LATENT} to {LARGEST_SIDE}"
+            raise PlanError(Problem(f"passes[{stage.head}].scale", f"{reason}, {expected}"))
+        begins = stage.parts[0].pass_index
+        one, other = checkpoints[before.parts[-1].pass_index], checkpoints[begins]
+        crosses = one.family.latents is not other.family.latents
+        upscaler = None
+        if wanted != size:
+            upscaler = stage.upscaler or (LANCZOS if crosses else LATENT)
+        found[begins] = Carried(wanted, upscaler, crosses or (upscaler is not None and upscaler.latent_mode is None))
+        size = wanted
+    return found
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -132,12 +234,13 @@ def _mismatches(plan: Plan, found: dict[int, CheckpointFile]) -> Iterator[Proble
         if kind.unet_channels != 4:
             yield Problem(f"passes[{index}].checkpoint", f"{name} is not a text-to-image model: {kind}, 4 needed")
         else:
-            yield from _clip_skip(own.clip_skip or 1, f"passes[{index}].clip_skip", found[index])
+            yield from _clip_skip(plan.passes[index], own.clip_skip or 1, f"passes[{index}].clip_skip", found[index])
 
 
-def _clip_skip(clip_skip: int, place: str, file: CheckpointFile) -> Iterator[Problem]:
+def _clip_skip(own: Pass, clip_skip: int, place: str, file: CheckpointFile) -> Iterator[Problem]:
     if file.family is Family.SDXL:
-        if clip_skip > 2:
+        # what is inherited may be meant for the SD 1.x pass that says it
+        if (own.clip_skip or 1) > 2:
             yield Problem(place, "SDXL reads the last layer but one whatever this says: leave it out")
     elif clip_skip > file.text_layers:
         yield Problem(place, f"{file.name}'s text encoder has {file.text_layers} layers, got {clip_skip}")

@@ -1,4 +1,4 @@
-"""A plan over its sampler's steps: what can be said, and refused, without any checkpoint. Needs nothing installed."""
+"""A plan over its samplers' steps: what can be said, and refused, without any checkpoint. Needs nothing installed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import msgspec
 
 from multipass.hosts.standalone.emphasis import unsupported
 from multipass.hosts.standalone.schedules import AUTOMATIC, Sampling, lay_out
-from multipass.plan import Plan, PlanError, Problem, Request
+from multipass.hosts.standalone.upscalers import Upscaler, find
+from multipass.plan import PassKind, Plan, PlanError, Problem
 from multipass.schedule import Segment, segments
 
 PIXELS_PER_LATENT = 8
+_SAMPLED_WITH = ("steps", "sampler_name", "scheduler")
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -27,39 +29,93 @@ class Settings(msgspec.Struct, frozen=True):
     height: int | None = None
 
     @classmethod
-    def of(cls, request: Request | None) -> Settings:
-        """What the request says, defaults for what it leaves out."""
-        given = msgspec.structs.asdict(request) if request else {}
+    def of(cls, plan: Plan) -> Settings:
+        """What the plan's request says, how its first pass samples, defaults for what both leave out."""
+        given = msgspec.structs.asdict(plan.request) if plan.request else {}
+        own = plan.running[0][1]
+        given |= {name: getattr(own, name) for name in _SAMPLED_WITH if getattr(own, name) is not None}
         return cls(**{key: given[key] for key in cls.__struct_fields__ if given.get(key) is not None})
 
 
+class Stage(msgspec.Struct, frozen=True):
+    """One of the plan's trajectories over the steps of its sampler.
+
+    Attributes:
+        head: the index, in the plan, of the pass that it is described by; it may be one that gets no step itself.
+        sampling: ``None`` where nothing is sampled: a strength of 0 redraws nothing.
+        parts: the steps of its passes; where nothing is sampled the head's alone, which has none.
+        scale: what the picture before is enlarged by, first.
+        upscaler: ``None`` where the plan leaves it out.
+    """
+
+    head: int
+    sampling: Sampling | None
+    parts: tuple[Segment, ...]
+    scale: float = 1.0
+    upscaler: Upscaler | None = None
+
+
 class Layout(msgspec.Struct, frozen=True):
-    """A plan over its sampler's steps: what can be said without any checkpoint."""
+    """A plan over its samplers' steps: what can be said without any checkpoint."""
 
     plan: Plan
     settings: Settings
-    sampling: Sampling
-    parts: tuple[Segment, ...]
+    stages: tuple[Stage, ...]
+
+    @property
+    def parts(self) -> tuple[Segment, ...]:
+        """Of all stages."""
+        return tuple(part for stage in self.stages for part in stage.parts)
 
 
 def lay_out_plan(plan: Plan) -> Layout:
-    """The plan over the steps its request asks for.
+    """The plan over the steps its request and its passes ask for.
 
     Raises:
         PlanError: for what the command cannot do, and for passes in the wrong order.
     """
-    settings = Settings.of(plan.request)
+    settings = Settings.of(plan)
     problems = [*_not_yet(plan), *_sides(settings)]
     if problems:
         raise PlanError(*problems)
-    sampling = lay_out(settings.sampler_name, settings.scheduler, settings.steps)
+    index, own = plan.running[0]
+
+    def place(name: str) -> str:
+        return f"request.{name}" if getattr(own, name) is None else f"passes[{index}].{name}"
+
+    sampling = lay_out(settings.sampler_name, settings.scheduler, settings.steps, place=place)
     settings = msgspec.structs.replace(settings, sampler_name=sampling.sampler.name, scheduler=sampling.scheduler)
-    return Layout(plan, settings, sampling, segments(plan, sampling.steps))
+    first = Stage(index, sampling, segments(plan, sampling.steps))
+    others = (_refining(plan, number, settings) for number in range(1, len(plan.trajectories)))
+    return Layout(plan, settings, (first, *others))
+
+
+def _refining(plan: Plan, number: int, settings: Settings) -> Stage:
+    """A trajectory after the first. What is wrong with it is wrong from its head on, whose place is told."""
+    trajectory = plan.trajectories[number]
+    head = trajectory.head
+
+    def place(name: str) -> str:
+        return f"passes[{trajectory.index}].{name}"
+
+    scale = 1.0 if head.scale is None else head.scale
+    upscaler = None if head.upscaler is None else find(head.upscaler, place("upscaler"))
+    strength = head.denoising_strength
+    if strength is None:
+        raise PlanError(Problem(place("denoising_strength"), "a refine pass needs it: a number from 0 to 1"))
+    if strength == 0:
+        return Stage(trajectory.index, None, (Segment(trajectory.index, 0, 0, 0.0, 0.0),), scale, upscaler)
+    sampling = lay_out(
+        head.sampler_name or settings.sampler_name,
+        head.scheduler or settings.scheduler,
+        head.steps or settings.steps,
+        strength,
+        place,
+    )
+    return Stage(trajectory.index, sampling, segments(plan, sampling.steps, number), scale, upscaler)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
-
-_FIRST_PASS_TAKES_FROM_THE_REQUEST = ("steps", "sampler_name", "scheduler", "denoising_strength")
 
 
 def _not_yet(plan: Plan) -> Iterator[Problem]:
@@ -68,13 +124,11 @@ def _not_yet(plan: Plan) -> Iterator[Problem]:
     yield from _texts_not_yet("common.", plan.common.prompt, plan.common.negative_prompt)
     for index, own in plan.running:
         place = f"passes[{index}]."
-        if own.is_head:
-            assert own.kind is not None
-            yield Problem(f"{place}kind", f"the command does not render {own.kind.value} passes yet")
+        if own.kind is PassKind.SUBJECT:
+            yield Problem(f"{place}kind", "the command does not render subject passes yet")
             continue
-        for name in _FIRST_PASS_TAKES_FROM_THE_REQUEST:
-            if getattr(own, name) is not None:
-                yield Problem(place + name, "the command takes it from the request")
+        if index == plan.running[0][0] and own.denoising_strength is not None:
+            yield Problem(f"{place}denoising_strength", "the command begins with noise: there is nothing to redraw")
         if own.vae is not None:
             yield Problem(f"{place}vae", "the command does not load other VAEs yet, leave it out for the checkpoint's")
         yield from _texts_not_yet(place, own.prompt, own.negative_prompt)

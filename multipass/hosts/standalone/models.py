@@ -142,7 +142,7 @@ class Checkpoint:
     def encode(self, prompt: str, clip_skip: int, *, negative: bool) -> Encoded:
         """A text as this checkpoint's UNet reads it. An empty negative prompt is zeros for SDXL, as it was trained.
 
-        To be called while the text encoders are in use, as ``decode`` while the VAE is.
+        To be called while the text encoders are in use, as ``decode`` and ``encode_picture`` while the VAE is.
         """
         encoded = [encoder.encode(prompt, clip_skip) for encoder in self.text_encoders]
         if self.file.family is Family.SD1:
@@ -159,6 +159,11 @@ class Checkpoint:
         """A finished latent as a picture, 1 x 3 x height x width, from 0 to 1."""
         picture = self.vae.decode(latent.float() / self.vae.config.scaling_factor).sample
         return (picture / 2 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def encode_picture(self, picture: Tensor) -> Tensor:
+        """The latent of a picture, 1 x 3 x height x width, from 0 to 1: the middle of what the VAE finds likely."""
+        return self.vae.encode(picture * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
 
     # --- the networks -------------------------------------------------------------------------------------------------
 

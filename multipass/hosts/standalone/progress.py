@@ -34,15 +34,20 @@ class Progress(Protocol):
 
 
 class Bars:
-    """A bar for loading and one for every pass: ``Pass 1 of 2: composition``."""
+    """A bar for loading and one for every pass: ``Pass 1 of 2: composition``.
 
-    def __init__(self) -> None:
+    Args:
+        prefix: precedes what they say.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
         self._loading: tqdm[Any] | None = None
 
     def loading(self, name: str, number: int, total: int, /) -> None:
         if self._loading is None:
             self._loading = tqdm(total=total, unit="checkpoint", disable=None)
-        self._loading.set_description(f"Loading {name}")
+        self._loading.set_description(f"{self._prefix}Loading {name}")
         self._loading.update(number - 1 - self._loading.n)
 
     def loaded(self) -> None:
@@ -53,7 +58,7 @@ class Bars:
 
     @contextmanager
     def picture(self, job: Job, number: int, total: int, /) -> Iterator[Watcher]:
-        bars = _PassBars(job, f"Picture {number} of {total}, " if total > 1 else "")
+        bars = _PassBars(job, self._prefix + (f"Picture {number} of {total}, " if total > 1 else ""))
         try:
             yield bars
         finally:
@@ -68,19 +73,24 @@ class _PassBars:
 
     def pass_begins(self, part: Segment, /) -> None:
         self.close()
-        number, label = self._job.parts.index(part) + 1, self._job.plan.label(part.pass_index)
         self._bar = tqdm(
             total=part.end_step - part.first_step,
-            desc=f"{self._prefix}Pass {number} of {len(self._job.parts)}: {label}",
+            desc=f"{self._prefix}Pass {self._job.told(part)}",
             unit="step",
             disable=None,
         )
 
+    def doing(self, what: str, /) -> None:
+        assert self._bar is not None
+        self._bar.set_postfix_str(what)
+
     def step_done(self, _index: int, _latent: Tensor, /) -> None:
         assert self._bar is not None
+        self._bar.set_postfix_str("", refresh=False)
         self._bar.update()
 
     def close(self) -> None:
         if self._bar is not None:
+            self._bar.set_postfix_str("", refresh=False)
             self._bar.close()
             self._bar = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
+from multipass.folders import begin, whole
 from multipass.hosts.standalone.engine import Ready, make_ready, render
 from multipass.hosts.standalone.errors import InputError
 from multipass.hosts.standalone.infotext import PNG_KEY, infotext
@@ -16,12 +16,13 @@ from multipass.hosts.standalone.job import Job
 from multipass.hosts.standalone.memory import Checkpoints
 from multipass.hosts.standalone.progress import Progress
 from multipass.manifest import ImageRecord, Manifest, PassRecord, Status, write
+from multipass.schedule import Segment
 
 
 class Run:
     """A run's folder ``<out>/multipass/<date>/<run>``, made when this is.
 
-    The manifest in it is rewritten, whole, after every picture; until the run ends it says ``interrupted``, so that
+    The manifest in it is rewritten, whole, after every pass; until the run ends it says ``interrupted``, so that
     it is true however the process ends.
 
     Args:
@@ -33,35 +34,41 @@ class Run:
 
     def __init__(self, job: Job, out: Path, label: str = "") -> None:
         self.job = job
-        self.name = "-".join(filter(None, (time.strftime("%H%M%S"), secrets.token_hex(2), label)))
-        self.folder = out / "multipass" / time.strftime("%Y-%m-%d") / self.name
         self.images: list[ImageRecord] = []
-        self._passes: list[PassRecord] = []  # of the picture in the making
+        self._seed = 0  # of the picture in the making, as these are
+        self._passes: list[PassRecord] = []
         try:
-            self.folder.mkdir(parents=True)
+            self.folder = begin(out / "multipass", label)
+            self.name = self.folder.name
             self.manifest_path = self._write(Status.INTERRUPTED)
         except OSError as error:
             raise InputError(f"cannot write to {out}: {error.strerror or error}") from None
 
     def render(self, checkpoints: Checkpoints, seeds: Sequence[int], progress: Progress) -> list[Path]:
         """Render a picture for every seed, and return the files. Whatever stops it is in the manifest."""
-        seed: int | None = None
         try:
             passes = self._make_ready(checkpoints, progress)
             files: list[Path] = []
             for number, seed in enumerate(seeds):
-                again = number + 1 < len(seeds)
+                again, self._seed = number + 1 < len(seeds), seed
+                name = f"{number:05}-{seed}.png"
                 with progress.picture(self.job, number + 1, len(seeds)) as watcher:
                     image = render(
-                        self.job, passes, checkpoints, seed, watcher, record=self._passes.append, again=again
+                        self.job,
+                        passes,
+                        checkpoints,
+                        seed,
+                        watcher,
+                        record=self._record,
+                        keep=partial(self._keep, name, seed) if self.job.plan.save_passes else None,
+                        again=again,
                     )
-                files.append(self._save(image, number, seed))
-                self.images.append(ImageRecord(seed, tuple(self._passes), files[-1].name))
+                self._save(image, name, infotext(self.job, seed))
+                files.append(self.folder / name)
+                self.images.append(ImageRecord(seed, tuple(self._passes), name))
                 self._passes.clear()
                 self._write(Status.INTERRUPTED)
         except BaseException as error:
-            if self._passes and seed is not None:
-                self.images.append(ImageRecord(seed, tuple(self._passes)))
             if isinstance(error, KeyboardInterrupt):
                 self._write(Status.INTERRUPTED, "interrupted")
             else:
@@ -83,17 +90,24 @@ class Run:
         progress.loaded()
         return passes
 
-    def _save(self, image: Image.Image, number: int, seed: int) -> Path:
-        target = self.folder / f"{number:05}-{seed}.png"
+    def _keep(self, name: str, seed: int, part: Segment, image: Image.Image) -> str:
+        """Save a pass's picture, in the folder of the pass, and say where in the run's."""
+        place = f"pass_{len(self._passes)}/{name}"
+        (self.folder / place).parent.mkdir(exist_ok=True)
+        self._save(image, place, infotext(self.job, seed, part))
+        return place
+
+    def _save(self, image: Image.Image, place: str, told: str) -> None:
+        target = self.folder / place
         text = PngImagePlugin.PngInfo()
-        text.add_text(PNG_KEY, infotext(self.job, seed))
-        aside = target.with_suffix(".part")
-        try:
+        text.add_text(PNG_KEY, told)
+        with whole(target) as aside:
             image.save(aside, "PNG", pnginfo=text)
-            aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
-        return target
+
+    def _record(self, done: PassRecord) -> None:
+        self._passes.append(done)
+        self._write(Status.INTERRUPTED)
 
     def _write(self, status: Status, error: str | None = None) -> Path:
-        return write(Manifest(self.name, status, self.job.plan, tuple(self.images), error), self.folder)
+        begun = (ImageRecord(self._seed, tuple(self._passes)),) if self._passes else ()
+        return write(Manifest(self.name, status, self.job.plan, (*self.images, *begun), error), self.folder)

@@ -134,21 +134,25 @@ SAMPLERS = (
     # deterministic DDIM is Euler's method in sigma, on its own timesteps (Karras et al. 2022, appendix C.3)
     Sampler("DDIM", Method.EULER, own_schedule=_ddim, scaled_noise=False),
 )
-SAMPLER_PLACE = "request.sampler_name"
-SCHEDULER_PLACE = "request.scheduler"
+MOST_SCHEDULED = 100_000
+"""How many steps a schedule may be laid over. A little strength takes few of very many."""
 
 
 class Sampling(msgspec.Struct, frozen=True):
     """A sampler with a schedule laid over a number of steps: everything about the steps that is known beforehand.
 
-    ``scheduler`` is the type as asked for (``Automatic`` stays), in its full spelling; ``asked`` the steps asked for,
-    which fractions are fractions of, even where the sampler runs one more or less.
+    Attributes:
+        scheduler: the type as asked for (``Automatic`` stays), in its full spelling.
+        sigmas: the noise level at the start of each step that is run and, last, where the final one ends.
+        asked: the steps asked for, which fractions are fractions of, even where the sampler runs one more or less.
+        noised: the level that a picture is made noisy to before the first step.
     """
 
     sampler: Sampler
     scheduler: str
     sigmas: tuple[float, ...]
     asked: int
+    noised: float
 
     @property
     def steps(self) -> SamplingSteps:
@@ -157,28 +161,57 @@ class Sampling(msgspec.Struct, frozen=True):
         return SamplingSteps(self.sigmas, timesteps, asked=self.asked)
 
 
-def lay_out(sampler_name: str, scheduler: str, steps: int) -> Sampling:
+def lay_out(
+    sampler_name: str,
+    scheduler: str,
+    steps: int,
+    strength: float | None = None,
+    place: Callable[[str], str] = "request.{}".format,
+) -> Sampling:
     """The steps of a sampler by its name in the webui, in any case; ``DPM++ 2M Karras`` names both.
 
+    Args:
+        strength: how much of a picture is redrawn, above 0: the last ``steps`` of a schedule with more of them, as the
+            webui's hires fix counts. ``None``: the whole schedule, from noise.
+        place: of a field, for what is wrong with it.
+
     Raises:
-        PlanError: for a sampler or schedule type that the command does not have.
+        PlanError: for a sampler or schedule type that the command does not have, and for steps that it cannot lay out.
     """
     asked = sampler_name.strip().casefold()
     for schedule in SCHEDULES:
-        if scheduler.casefold() == AUTOMATIC.casefold() and asked.endswith(" " + schedule.casefold()):
-            asked, scheduler = asked.removesuffix(" " + schedule.casefold()), schedule
+        if scheduler.casefold() in {AUTOMATIC.casefold(), schedule.casefold()}:
+            named = asked.removesuffix(" " + schedule.casefold())
+            asked, scheduler = (asked, scheduler) if named == asked else (named, schedule)
     sampler = {name.casefold(): s for s in SAMPLERS for name in (s.name, *s.aliases)}.get(asked)
     if sampler is None:
-        raise PlanError(Problem(SAMPLER_PLACE, _unknown("sampler", sampler_name, [s.name for s in SAMPLERS])))
+        raise PlanError(Problem(place("sampler_name"), _unknown("sampler", sampler_name, [s.name for s in SAMPLERS])))
     spelled = {name.casefold(): name for name in (AUTOMATIC, *SCHEDULES)}.get(scheduler.strip().casefold())
     if spelled is None:
-        raise PlanError(Problem(SCHEDULER_PLACE, _unknown("schedule type", scheduler, [AUTOMATIC, *SCHEDULES])))
-    if sampler.own_schedule is not None:
-        if spelled != AUTOMATIC:
-            raise PlanError(Problem(SCHEDULER_PLACE, f"{sampler.name} has a schedule of its own, leave out {spelled}"))
-        return Sampling(sampler, spelled, tuple(sampler.own_schedule(steps)), steps)
-    schedule = SCHEDULES[sampler.automatic if spelled == AUTOMATIC else spelled]
-    return Sampling(sampler, spelled, tuple(schedule(steps)), steps)
+        known = [AUTOMATIC, *SCHEDULES]
+        raise PlanError(Problem(place("scheduler"), _unknown("schedule type", scheduler, known)))
+    if sampler.own_schedule is not None and spelled != AUTOMATIC:
+        raise PlanError(
+            Problem(place("scheduler"), f"{sampler.name} has a schedule of its own: {AUTOMATIC}, not {spelled}")
+        )
+    # modules/sd_samplers_common.py, setup_img2img_steps
+    scheduled = steps if strength is None else int(steps / min(strength, 0.999))
+    most = MOST_SCHEDULED if sampler.own_schedule is None else TRAINING_TIMESTEPS
+    if scheduled > most:
+        reason = f"{steps} steps at a strength of {strength:g} are the last of {scheduled}, {sampler.name} has {most}"
+        raise PlanError(Problem(place("steps"), reason))
+    if sampler.own_schedule is None:
+        whole = SCHEDULES[sampler.automatic if spelled == AUTOMATIC else spelled](scheduled)
+        sigmas = tuple(whole[scheduled - steps :])
+        return Sampling(sampler, spelled, sigmas, steps, sigmas[0])
+    whole = sampler.own_schedule(scheduled)
+    if strength is None:
+        return Sampling(sampler, spelled, tuple(whole), steps, whole[0])
+    # as there, it begins one level below the one that the picture is made noisy to, and ends at the lowest
+    if steps < 3:
+        reason = f"{sampler.name} redraws in two steps less than asked, as in the webui: expected at least 3"
+        raise PlanError(Problem(place("steps"), f"{reason}, got {steps}"))
+    return Sampling(sampler, spelled, tuple(whole[1 - steps :]), steps, whole[-steps])
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable
+from pathlib import Path
 from secrets import compare_digest
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import Response
 from modules import processing, sd_models, shared
 from modules.call_queue import queue_lock
 from starlette.concurrency import run_in_threadpool
 
-from multipass.hosts.webui import compat, keys, models, script
+from multipass import folders
+from multipass.hosts.webui import compat, keys, models, script, settings
 from multipass.plan import Steps, Strength, decode, json_schema
 from multipass.problems import PlanError, Problem, explain
 
 PREFIX = "/multipass/v1"
+_NUMBER = re.compile("[0-9]{1,6}")
 
 
 class ValidateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +35,7 @@ class ValidateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     scheduler: str = "Automatic"
     img2img: bool = False
     denoising_strength: Strength = 0.75
+    enable_hr: bool = False
     width: Annotated[int, msgspec.Meta(ge=64)] = 512
     height: Annotated[int, msgspec.Meta(ge=64)] = 512
 
@@ -46,10 +52,15 @@ def register(_: Any, app: FastAPI) -> None:
     app.add_api_route(f"{PREFIX}/validate", validate_route, methods=["POST"], dependencies=guard)
     app.add_api_route(f"{PREFIX}/cache", tell_cache, methods=["GET"], dependencies=guard)
     app.add_api_route(f"{PREFIX}/cache/clear", clear_cache, methods=["POST"], dependencies=guard)
+    # plain strings: what is not a number is not there
+    app.add_api_route(f"{PREFIX}/runs/{{run}}", tell_run, methods=["GET"], dependencies=guard)
+    picture = f"{PREFIX}/runs/{{run}}/{{of_pass}}/{{image}}"
+    app.add_api_route(picture, tell_picture, methods=["GET"], dependencies=guard)
 
 
 def validate(body: bytes) -> dict[str, Any]:
-    """The steps of each enabled pass, half-open and counted from 0, or what is wrong. Nothing is rendered.
+    """The steps of each enabled pass, half-open and counted from 0 within its trajectory, or what is wrong. Nothing is
+    rendered.
 
     A pass that gets no step has an empty range. Asks the host's own sampler, so it waits while a picture is made.
     """
@@ -63,12 +74,13 @@ def validate(body: bytes) -> dict[str, Any]:
         return {"ok": False, "errors": [{"path": p.path, "message": p.message} for p in error.problems]}
     parts = {part.pass_index: part for part in rendering.parts}
     passes: list[dict[str, Any]] = []
-    reached = 0
-    for index, _ in plan.running:
-        part = parts.get(index)
-        first, end = (part.first_step, part.end_step) if part else (reached, reached)
-        passes.append({"name": plan.label(index), "first_step": first, "end_step": end})
-        reached = end
+    for trajectory in plan.trajectories:
+        reached = 0
+        for index, _ in trajectory.passes:
+            part = parts.get(index)
+            first, end = (part.first_step, part.end_step) if part else (reached, reached)
+            passes.append({"name": plan.label(index), "first_step": first, "end_step": end})
+            reached = end
     return {"ok": True, "passes": passes}
 
 
@@ -102,8 +114,41 @@ def tell_cache() -> dict[str, Any]:
 def clear_cache() -> dict[str, Any]:
     """Let go of all that is not in use, once no picture is being made; what is kept then."""
     with queue_lock:
-        models.cache.clear()
+        models.clear()
     return tell_cache()
+
+
+def tell_run(run: str) -> Response:
+    """A run's manifest; ``latest`` is the one that was written to last."""
+    try:
+        content = (_run(run) / folders.MANIFEST_NAME).read_bytes()
+    except FileNotFoundError:  # a temporary one, that has just had to go
+        raise _no_run(run) from None
+    return Response(content, media_type="application/json")
+
+
+def tell_picture(run: str, of_pass: str, image: str) -> Response:
+    """A pass's picture, both counted from 0, as in the manifest."""
+    if not (_NUMBER.fullmatch(of_pass) and _NUMBER.fullmatch(image)):
+        raise HTTPException(404, f"a pass and an image are numbers, got {of_pass}/{image}")
+    found = list(_run(run).glob(f"pass_{int(of_pass)}/{int(image):05}-*.png"))
+    if not found:
+        raise HTTPException(404, f"run {run} has no picture of pass {of_pass}, image {image}")
+    try:
+        return Response(found[0].read_bytes(), media_type="image/png")
+    except FileNotFoundError:
+        raise _no_run(run) from None
+
+
+def _run(run: str) -> Path:
+    found = folders.find((settings.saved_folder(), settings.temporary_folder()), run)
+    if found is None:
+        raise _no_run(run)
+    return found
+
+
+def _no_run(run: str) -> HTTPException:
+    return HTTPException(404, "there is no run yet" if run == folders.LATEST else f'there is no run "{run}"')
 
 
 def _read(body: bytes) -> ValidateBody:
@@ -122,12 +167,11 @@ def _request(asked: ValidateBody) -> Any:
     named = compat.sampler(asked.sampler_name, asked.scheduler)
     if named is None:
         raise PlanError(Problem("sampler_name", f'the webui has no sampler "{asked.sampler_name}"'))
-    common = {"steps": asked.steps, **named}
-    size = {"width": asked.width, "height": asked.height}
+    common = {"steps": asked.steps, "width": asked.width, "height": asked.height, **named}
+    common["denoising_strength"] = asked.denoising_strength
     if asked.img2img:
-        strength = asked.denoising_strength
-        return processing.StableDiffusionProcessingImg2Img(**common, **size, denoising_strength=strength)
-    return processing.StableDiffusionProcessingTxt2Img(**common, **size)
+        return processing.StableDiffusionProcessingImg2Img(**common)
+    return processing.StableDiffusionProcessingTxt2Img(**common, enable_hr=asked.enable_hr)
 
 
 def _guard(app: FastAPI) -> Callable[[Request], None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +13,9 @@ from multipass import kinds, titles
 from multipass.cache import header
 from multipass.hosts.webui import vaes
 from multipass.hosts.webui.vaes import Vae
-from multipass.kinds import Kind
+from multipass.kinds import Family, Kind
 from multipass.plan import Plan
-from multipass.problems import PlanError, Problem
+from multipass.problems import PlanError, Problem, hint
 
 
 class Named(NamedTuple):
@@ -103,6 +102,12 @@ def check_together(plan: Plan, infos: Mapping[int, Any]) -> None:
         raise PlanError(*problems)
 
 
+def latents(info: Any) -> Family | None:
+    """The family whose latent space a checkpoint has; ``None`` where its file does not tell. Raises HeaderError."""
+    family = _kind(info.filename).family
+    return family.latents if family is not None else None
+
+
 def _kind(filename: str) -> Kind:
     """Nothing is known of other formats (.ckpt, .gguf) without loading them: the host decides. Raises HeaderError."""
     path = Path(filename)
@@ -127,8 +132,4 @@ def title(info: Any) -> str:
 
 
 def _hint(name: str) -> str:
-    names = [info.name_for_extra for info in sd_models.checkpoints_list.values()]
-    close = difflib.get_close_matches(name, names, n=1)
-    if close:
-        return f'; did you mean "{close[0]}"?'
-    return f"; it lists {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "; it lists none"
+    return hint(name, [info.name_for_extra for info in sd_models.checkpoints_list.values()])

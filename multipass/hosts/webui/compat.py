@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -18,10 +18,7 @@ from modules import (
     shared,
 )
 
-from multipass.cache import weights
-from multipass.cache.weights import Weights
 from multipass.hosts.webui import hooks
-from multipass.hosts.webui.files import COMPONENTS, Version
 
 IS_FORGE_FAMILY = importlib.util.find_spec("modules_forge") is not None  # Forge, Forge Classic, reForge
 LOADS_BY_PARAMETERS = hasattr(sd_models, "forge_model_reload")  # Forge alone; the others by `reload_model_weights`
@@ -32,6 +29,12 @@ _SCHEDULE_OPTIONS = ("sd_noise_schedule", "use_downcasted_alpha_bar")
 def loaded() -> Any:
     """The ``CheckpointInfo`` of the model in place, or ``None`` before the first one is loaded."""
     return getattr(shared.sd_model, "sd_checkpoint_info", None)
+
+
+def kept() -> frozenset[str]:
+    """The files of the models that the host keeps in memory by itself."""
+    models = getattr(sd_models.model_data, "loaded_sd_models", ())  # not Forge
+    return frozenset(model.sd_checkpoint_info.filename for model in models)
 
 
 def of_request(p: Any) -> Any:
@@ -194,96 +197,28 @@ def _scheduled_in_forge() -> Iterator[None]:
         predictor.set_sigmas(before)
 
 
-# --- whole models, put down and taken up again ------------------------------------------------------------------------
-
-
-def components(model: Any) -> dict[str, Weights]:
-    """All tensors of a model, by component."""
-    if not IS_FORGE_FAMILY:
-        return weights.split(weights.held(model), COMPONENTS)
-    built = model.forge_objects_original
-    found = {"unet": built.unet.model, "text_encoder": built.clip.cond_stage_model, "vae": built.vae.first_stage_model}
-    return {name: weights.held(module) for name, module in found.items()}
-
-
-def form() -> Hashable:
-    """What the host builds a model by, beside the checkpoint and its VAE, as that is now."""
-    if not LOADS_BY_PARAMETERS:
-        return getattr(devices, "fp8", False), getattr(shared.opts, "cache_fp16_weight", False)
-    wanted = sd_models.model_data.forge_loading_parameters
-    others = tuple(Version.of(file) for file in wanted.get("additional_modules") or ())
-    embeddings = Version.of(shared.cmd_opts.embeddings_dir)  # which are a part of what is built
-    return others, wanted.get("unet_storage_dtype"), shared.opts.emphasis, embeddings
-
-
-def keeps_by_itself(info: Any) -> bool:
-    """Whether a setting of the host's has it keep the live model, or it has ``info``'s."""
-    listed = getattr(sd_models.model_data, "loaded_sd_models", [])
-    has_it = any(model.sd_checkpoint_info.filename == info.filename for model in listed)
-    return has_it or 0 < len(listed) < shared.opts.sd_checkpoints_limit
-
-
-def put_down(model: Any) -> None:
-    """Somebody else keeps the live model: the host has none from now on."""
-    data = sd_models.model_data
-    if not IS_FORGE_FAMILY:
-        sd_models.send_model_to_cpu(model)
-    if model in getattr(data, "loaded_sd_models", []):  # else the host takes it apart, or loads into it
-        data.loaded_sd_models.remove(model)
-    data.sd_model = None
-
-
-def take_up(model: Any, info: Any) -> None:
-    """Make the host's live model one that was put down. Extensions are not told, as the host tells none when it uses a
-    model again that it has."""
-    data = sd_models.model_data
-    if LOADS_BY_PARAMETERS:
-        data.set_sd_model(model)
-        data.forge_hash = str(data.forge_loading_parameters)
-    else:
-        data.set_sd_model(model, already_loaded=True)
-        if IS_REFORGE:
-            data.loaded_sd_models.insert(0, model)
-        if not IS_FORGE_FAMILY:
-            sd_models.send_model_to_device(model)
-            _model_hijack().undo_hijack(model)
-            _model_hijack().hijack(model)
-        _model_hijack().embedding_db.load_textual_inversion_embeddings(force_reload=True)  # those that fit it
-    if IS_FORGE_FAMILY:
-        model.forge_objects = model.forge_objects_after_applying_lora.shallow_copy()
-    model.sd_checkpoint_info = info
-    shared.opts.data["sd_checkpoint_hash"] = info.sha256
-
-
-def forget_request(model: Any) -> None:
-    """Take off a kept model what a request that began with it has put on it, and no other takes off."""
-    if getattr(model, "tiling_enabled", False) and not LOADS_BY_PARAMETERS:
-        from modules_forge.forge_util import apply_circular_forge
-
-        apply_circular_forge(model, False)
-
-
-def unload_all() -> None:
-    """Have the Forge family's management of memory let go of every model that it has moved."""
-    if LOADS_BY_PARAMETERS:
-        from backend import memory_management
-
-        memory_management.unload_all_models()
-    elif IS_FORGE_FAMILY:
-        from ldm_patched.modules import model_management
-
-        model_management.unload_all_models()
-
-
-# --- around a change of model ----------------------------------------------------------------------------------------
-
-
 def prepare_loaded(p: Any) -> None:
     """What the request asked of the model and a fresh load lost: tiling, token merging, the noise schedule option."""
-    if not IS_FORGE_FAMILY:  # whose own Refiner leaves a fresh load as it is
-        _model_hijack().apply_circular(p.tiling)
-        sd_models.apply_token_merging(p.sd_model, p.get_token_merging_ratio())
+    apply_tiling(p)
+    merge_tokens(p)
+    if not IS_FORGE_FAMILY:  # whose own Refiner leaves this as it is
         sd_models.apply_alpha_schedule_override(p.sd_model, p)
+
+
+def merge_tokens(p: Any) -> None:
+    """Let the model merge tokens as the request now says; the Forge family does so with every sampling."""
+    if not IS_FORGE_FAMILY:
+        sd_models.apply_token_merging(p.sd_model, p.get_token_merging_ratio())
+
+
+def apply_tiling(p: Any) -> None:
+    """Have the model in place tile as the request asks; the host does that for the first one, at the beginning."""
+    if not IS_FORGE_FAMILY:
+        model_hijack().apply_circular(p.tiling)
+    elif not LOADS_BY_PARAMETERS:  # Forge itself cannot
+        from modules_forge.forge_util import apply_circular_forge
+
+        apply_circular_forge(shared.sd_model, bool(p.tiling))
 
 
 def restore_schedule(model: Any) -> None:
@@ -299,14 +234,25 @@ def restore_schedule(model: Any) -> None:
 def note_encoding(p: Any) -> None:
     """What the encoding of texts has to tell in the picture's text (embeddings, emphasis), as the host does it after
     its own encoding."""
-    told = p.sd_model.extra_generation_params if LOADS_BY_PARAMETERS else _model_hijack().extra_generation_params
+    told = p.sd_model.extra_generation_params if LOADS_BY_PARAMETERS else model_hijack().extra_generation_params
     p.extra_generation_params.update(told)
 
 
-def _model_hijack() -> Any:
-    from modules.sd_hijack import model_hijack
+def model_hijack() -> Any:
+    """What A1111 and its kin hold of the model in place."""
+    from modules.sd_hijack import model_hijack as found
 
-    return model_hijack
+    return found
+
+
+def predicted(denoiser: Any, x: Any, level: Any, answer: Any) -> Any:
+    """The finished picture, as latents, that the denoiser has just seen in ``x``, guided: what the sampler goes by.
+
+    DDIM and its kin are answered with noise, and the Forge family turns the picture into that as the last thing.
+    """
+    if getattr(denoiser, "classic_ddim_eps_estimation", False):
+        return denoiser.sampler.last_latent
+    return denoiser.get_pred_x0(x, answer, level)
 
 
 def tell_controlnet(p: Any) -> None:
@@ -334,7 +280,8 @@ def sampler(name: str, scheduler: str) -> dict[str, str] | None:
     """
     if importlib.util.find_spec("modules.sd_schedulers") is None:
         names = [name] if scheduler == "Automatic" else [f"{name} {scheduler}", name]
-        known = next((known for known in names if sd_samplers.find_sampler_config(known) is not None), None)
+        listed = {known.name.lower(): known.name for known in sd_samplers.all_samplers}
+        known = next((listed[name.lower()] for name in names if name.lower() in listed), None)
         return {"sampler_name": known} if known else None
     from modules import sd_schedulers
 
@@ -343,6 +290,17 @@ def sampler(name: str, scheduler: str) -> dict[str, str] | None:
     if not name.startswith(sampler_name) or (rest and rest not in sd_schedulers.schedulers_map):
         return None
     return {"sampler_name": sampler_name, "scheduler": found}
+
+
+def schedulers(sampler_name: str) -> list[str]:
+    """The schedule types that go with a sampler, by the names that ``sampler`` takes."""
+    if importlib.util.find_spec("modules.sd_schedulers") is None:
+        prefix = f"{sampler_name} "
+        named = [known.name.removeprefix(prefix) for known in sd_samplers.all_samplers if known.name.startswith(prefix)]
+        return ["Automatic", *named, *map(str.lower, named)]
+    from modules import sd_schedulers
+
+    return list(sd_schedulers.schedulers_map)
 
 
 def sampling_function_home() -> Any:

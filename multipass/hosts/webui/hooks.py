@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -80,6 +81,21 @@ def before_each_evaluation(p: Any, ask: Callable[..., bool]) -> Iterator[None]:
         return ask(denoiser, *args, **kwargs)
 
     with replaced(sd_samplers_common, apply_refiner=apply_refiner):
+        yield
+
+
+@contextmanager
+def around_each_sampling(p: Any, around: Callable[[Any, Callable[[], Any]], Any]) -> Iterator[None]:
+    """While this lasts, the host calls ``around(sampler, sample)`` in place of ``sample()``, which runs a sampler for
+    ``p`` from its first evaluation to its last; what it gives are the sampled latents."""
+    kind = sd_samplers_common.Sampler
+    original = kind.launch_sampling
+
+    def launch_sampling(sampler: Any, steps: int, sample: Callable[[], Any]) -> Any:
+        launch = functools.partial(original, sampler, steps, sample)
+        return around(sampler, launch) if sampler.p is p else launch()
+
+    with replaced(kind, launch_sampling=launch_sampling):
         yield
 
 

@@ -21,10 +21,11 @@ from torch import Tensor
 from multipass.cache import weights
 from multipass.cache.store import CheckpointCache, Kept, with_room
 from multipass.cache.weights import Weights
-from multipass.hosts.webui import architecture, files, hooks, keys, networks, settings
+from multipass.hosts.webui import architecture, files, hooks, keys, networks
 from multipass.hosts.webui.files import COMPONENTS, UNET, Version
 from multipass.hosts.webui.keys import Key, Lossy
 from multipass.hosts.webui.vaes import Vae
+from multipass.manifest import Source
 
 _BASE_VAE = "base_vae"  # the checkpoint's own, which the host keeps aside while another is in place
 _VAE_NOTES = ("loaded_vae_file", "checkpoint_info")  # what sd_vae remembers of the VAE in place
@@ -64,11 +65,16 @@ class InPlace:
         managed: the host loads nothing into the module by itself. Else what it has loaded is its own and stays as it
             is, out of the cache, until ``home``.
         had_no_room: why the last ``put`` did nothing, if it did nothing.
+        stores_fp8: UNets are kept as fp8, and used so. Only a plan asks for that.
+        was_lossy: one of them was in place since this was set to ``False``.
+        source: where the UNet was that the last ``put`` put in place: where it is computed; in RAM, because it was read
+            ahead or is computed on a GPU; or it had to be waited for.
     """
 
     def __init__(self, cache: CheckpointCache) -> None:
         self.cache = cache
-        self.managed = self.had_no_room = False
+        self.managed = self.had_no_room = self.stores_fp8 = self.was_lossy = False
+        self.source = Source.RESIDENT
         self._model: Any = None
         self._home_key: Key | None = None
         self._home: _Set | None = None
@@ -106,7 +112,7 @@ class InPlace:
         Raises:
             what the host raises while it reads; then what was in place before is in place again.
         """
-        self.had_no_room = False
+        self.had_no_room, self.source = False, Source.RESIDENT
         model = shared.sd_model
         if not architecture.suits(model):
             return False
@@ -152,7 +158,7 @@ class InPlace:
 
     @property
     def _is_lossier_than_asked(self) -> bool:
-        return self._is_lossy and not settings.stores_fp8()
+        return self._is_lossy and not self.stores_fp8
 
     def read_ahead(self, info: Any, vae: Vae | None = None) -> None:
         """Begin to read what will be put in place later, if that is known and is not here; on a GPU, to copy it there
@@ -161,7 +167,7 @@ class InPlace:
         kept = cache.ram.get(key)
         if self.current is None or key == self._home_key or kept is None or not kept.notes.unet:
             return
-        wanted, unet = kept.notes.unet, _unet_key(key)
+        wanted, unet = kept.notes.unet, self._unet_key(key, kept)
 
         def read(unwanted: threading.Event) -> Kept:
             return _read_unet(cache, unet, wanted, unwanted)
@@ -175,7 +181,8 @@ class InPlace:
             except BaseException:
                 cache.vram.discard(unet)
                 raise
-            return cache.vram.keep(unet, {"unet": copied})
+            cache.vram.keep(unet, {"unet": copied})
+            return Kept({})  # which is not to hold it
 
         cache.read_ahead(unet, read)
         if devices.device.type == "cuda" and unet not in cache.vram:
@@ -270,22 +277,35 @@ class InPlace:
 
     def _found(self, info: Any, key: Key, *, unet: bool) -> _Set | None:
         """The set, read as far as it has to be."""
+        vram = self.cache.vram
+        copied = devices.device.type != "cpu" and key.checkpoint not in vram and Lossy(key.checkpoint) not in vram
+        self.source = Source.RAM if copied else Source.RESIDENT
         if key == self._home_key:
             return self._home
-        ram, loads = self.cache.ram, self.cache.loads
-        rest, own = ram.get(key), ram.get(key.checkpoint) or ram.get(_unet_key(key))
-        if unet and own is None:
-            own = self.cache.arrived(_unet_key(key))
-        if self._home is not None and self._home_key is not None and key.checkpoint == self._home_key.checkpoint:
-            own = Kept({"unet": self._home.unet or {}})  # with another VAE
+        rest, loads = self.cache.ram.get(key), self.cache.loads
+        own = self._kept_unet(key, rest) if rest is not None else None
+        if unet and rest is not None and own is not None and self.cache.arrived(self._unet_key(key, rest)) is not None:
+            self.source = Source.RAM
         if rest is None or (unet and own is None and not rest.notes.unet):
             rest, own = self._read(info, key)
+            own = self._kept_unet(key, rest) if rest is not None and own is None else own
+            self.source = Source.DISK
         if rest is not None and unet and own is None:
-            own = self._read_unet(key, rest)
+            own = self.cache.arrived(self._unet_key(key, rest)) or self._read_unet(key, rest)
+            self.source = Source.DISK
         if rest is None or (unet and own is None):
             return None
         self.cache.hits += self.cache.loads == loads
         return _Set(rest, own.tensors if own is not None else None)
+
+    def _kept_unet(self, key: Key, rest: Kept) -> Kept | None:
+        if self._home is not None and self._home_key is not None and key.checkpoint == self._home_key.checkpoint:
+            return Kept({"unet": self._home.unet or {}})  # with another VAE
+        return self.cache.ram.get(self._unet_key(key, rest))
+
+    def _unet_key(self, key: Key, rest: Kept) -> Version | Lossy:
+        """What its UNet is kept by. One that cannot be read by itself is kept as it is."""
+        return Lossy(key.checkpoint) if self.stores_fp8 and rest.notes.unet else key.checkpoint
 
     def _read(self, info: Any, key: Key) -> tuple[Kept | None, Kept | None]:
         """Have the host load it: without the UNet's numbers, if these can be read later. ``None`` where it does not fit
@@ -333,7 +353,7 @@ class InPlace:
 
     def _read_unet(self, key: Key, rest: Kept) -> Kept | None:
         try:
-            return _read_unet(self.cache, _unet_key(key), rest.notes.unet, None)
+            return _read_unet(self.cache, self._unet_key(key, rest), rest.notes.unet, None)
         except NoRoomError:
             self.had_no_room = True
             return None
@@ -365,11 +385,13 @@ class InPlace:
             if part != _BASE_VAE
             for name, tensor in own.items()
         }
-        ready = self._exchanged_on_device(key) if entered.unet is not None else {}
+        ready = self._exchanged_on_device(key, entered.unet) if entered.unet is not None else {}
         self._current = None
         unet = {**(entered.unet or {}), **ready}
+        lossy = weights.has_fp8(unet)
+        self.was_lossy |= lossy
         # what fp8 is computed with is in no set, and on a GPU it is not in RAM
-        more = weights.nbytes(notes.unet) if weights.has_fp8(unet) and devices.device.type == "cpu" else 0
+        more = weights.nbytes(notes.unet) if lossy and devices.device.type == "cpu" else 0
         if self.cache.ram.outside != self._own + more:
             self.cache.ram.count_outside(self._own + more)
         weights.point(model, {**notes.unet, **tensors, **unet}, devices.device, forms=notes.unet)
@@ -393,17 +415,16 @@ class InPlace:
         used = (current, current.checkpoint, Lossy(current.checkpoint)) if current is not None else ()
         self.cache.ram.lease(*used, *([self._merged] if self._merged is not None else []))
 
-    def _exchanged_on_device(self, key: Key) -> Weights:
+    def _exchanged_on_device(self, key: Key, entering: Weights) -> Weights:
         """On a GPU, the UNet if a copy is there; the one that leaves stays there if the budget has room for it."""
         vram, left = self.cache.vram, self._current
         entered = self._entered or self._home
         if devices.device.type == "cpu":
             return {}
-        unet = _unet_key(key)
+        unet = Lossy(key.checkpoint) if weights.has_fp8(entering) else key.checkpoint
         self.cache.arrived(_OnDevice(unet))
-        ready = vram.get(key.checkpoint) or vram.get(unet)
-        vram.discard(key.checkpoint)  # in place it is the host's model, which counts as that
-        vram.discard(unet)
+        ready = vram.get(unet)
+        vram.discard(unet)  # in place it is the host's model, which counts as that
         if left is not None and left.checkpoint != key.checkpoint and entered is not None and entered.unet is not None:
             leaving = weights.held(self._model, under=UNET)
             name = Lossy(left.checkpoint) if self._is_lossy else left.checkpoint
@@ -417,11 +438,6 @@ class _OnDevice(NamedTuple):
     """A copy of a UNet that is on its way to the GPU."""
 
     checkpoint: Version | Lossy
-
-
-def _unet_key(key: Key) -> Version | Lossy:
-    """What its UNet is kept by."""
-    return Lossy(key.checkpoint) if settings.stores_fp8() else key.checkpoint
 
 
 def _read_unet(cache: CheckpointCache, key: Version | Lossy, wanted: Weights, unwanted: threading.Event | None) -> Kept:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -13,7 +13,6 @@ from multipass.hosts.webui.files import Version
 from multipass.hosts.webui.vaes import Vae
 
 _loaded: dict[str, Version] = {}  # every file that the host has loaded, as it was the last time
-_FORM = "multipass_form"  # on a model: what the host built it by, beside its files
 
 
 class Key(NamedTuple):
@@ -50,12 +49,6 @@ def note_loaded(model: Any) -> None:
     info = getattr(model, "sd_checkpoint_info", None)
     if info is not None:
         _loaded[info.filename] = Version.of(info.filename)
-        vars(model)[_FORM] = compat.form()
-
-
-def form_of(model: Any) -> Hashable:
-    """What the host built a model by, beside its files."""
-    return vars(model).get(_FORM)
 
 
 @contextmanager

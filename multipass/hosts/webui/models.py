@@ -4,21 +4,59 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from modules import errors, processing, sd_models, sd_vae, shared
+from modules import devices, errors, processing, sd_models, sd_vae, shared
 from modules.call_queue import wrap_queued_call
 
+from multipass.cache import memory
 from multipass.cache.store import CheckpointCache
-from multipass.hosts.webui import architecture, compat, hooks, networks, settings
+from multipass.hosts.webui import architecture, compat, hooks, keys, networks, settings, whole
 from multipass.hosts.webui.inplace import InPlace
 from multipass.hosts.webui.shelf import Shelf
 from multipass.hosts.webui.vaes import Vae
+from multipass.manifest import Load, Source
 
 cache = CheckpointCache(settings.ram_budget, settings.vram_budget)
-_live = InPlace(cache)
+_in_place = InPlace(cache)
 _shelf = Shelf(cache)
+_taken: dict[str, Load] = {}  # by file, what it took to have it in place with its UNet, until somebody asks
+_SLOWEST_LAST = (Source.RESIDENT, Source.RAM, Source.DISK)
+
+
+def _put(info: Any, vae: Vae | None = None, *, unet: bool = True) -> bool:
+    """``InPlace.put``, and what it took."""
+    started = time.perf_counter()
+    done = _in_place.put(info, vae, unet=unet)
+    if done and unet:
+        _note(info.filename, _in_place.source, started)
+    return done
+
+
+def _noting(load: Callable[..., Any]) -> Callable[..., Any]:
+    """What loads a whole model, and what it took."""
+
+    @functools.wraps(load)
+    def loading(*args: Any, **kwargs: Any) -> Any:
+        before, kept, hits, started = compat.loaded(), compat.kept(), cache.hits, time.perf_counter()
+        found = load(*args, **kwargs)
+        now = compat.loaded()
+        if now is not None and (before is None or now.filename != before.filename):
+            was_kept = cache.hits > hits or now.filename in kept
+            _note(now.filename, Source.RAM if was_kept else Source.DISK, started)
+        return found
+
+    return loading
+
+
+def _note(file: str, source: Source, started: float) -> None:
+    if source is not Source.RESIDENT:
+        before = _taken.get(file, Load(source, 0.0))
+        slower = max(before.source, source, key=_SLOWEST_LAST.index)
+        _taken[file] = Load(slower, before.seconds + time.perf_counter() - started)
 
 
 class _Serving:
@@ -31,7 +69,6 @@ class _Serving:
         self._reload = self._reload_vae = None
 
     def begin(self) -> None:
-        _shelf.begin()
         if not self._holders:
             with ExitStack() as replaced:
                 if compat.LOADS_BY_PARAMETERS:
@@ -51,44 +88,47 @@ class _Serving:
         if not self._holders:
             self._replaced.close()
             cache.ram.outside = 0
+            _shelf.free()
 
     def by_the_host(self, info: Any) -> bool:
         """Have its own function load, where no model of that checkpoint is kept; returns whether another is in place
         now."""
-        _live.home()
+        _in_place.home()
         with ExitStack() as stack:
             if self._holders and not compat.LOADS_BY_PARAMETERS:
-                stack.enter_context(hooks.replaced(sd_models, reload_model_weights=self._whole))
+                stack.enter_context(hooks.replaced(sd_models, reload_model_weights=self._reload_or_take))
             return compat.load(info)
 
     def _served(self, sd_model: Any = None, info: Any = None, forced_reload: bool = False) -> Any:
         """``sd_models.reload_model_weights``"""
         wanted = info or sd_models.select_checkpoint()
         if not forced_reload and not compat.precision_changed():
-            if _live.holds(wanted):
+            if _in_place.holds(wanted):
                 return shared.sd_model  # a VAE of the pass's own stays
-            if _live.put(wanted):
+            if _put(wanted):
                 if not sd_models.SkipWritingToConfig.skip:
                     shared.opts.data["sd_model_checkpoint"] = wanted.title
                 return shared.sd_model
-        _live.home()
-        return self._whole(sd_model, wanted, forced_reload)
+        _in_place.home()
+        return self._reload_or_take(sd_model, wanted, forced_reload)
 
-    def _whole(self, sd_model: Any = None, info: Any = None, forced_reload: bool = False) -> Any:
+    @_noting
+    def _reload_or_take(self, sd_model: Any = None, info: Any = None, forced_reload: bool = False) -> Any:
         """The same, the models that are kept at hand."""
         assert self._reload is not None
         wanted, live = info or sd_models.select_checkpoint(), compat.loaded() and shared.sd_model
         load = functools.partial(self._reload, sd_model, wanted, forced_reload)
         if live is not None and (forced_reload or not _builds_another(wanted, live)):
             return load()
-        return _shelf.load(wanted, load) or shared.sd_model
+        return _shelf.bring(wanted, load) or shared.sd_model
 
     def _served_vae(self, *args: Any, **kwargs: Any) -> Any:
         """``sd_vae.reload_vae_weights``"""
         assert self._reload_vae is not None
-        with _live.written_to():
+        with _in_place.written_to():
             return self._reload_vae(*args, **kwargs)
 
+    @_noting
     def _served_forge(self) -> Any:
         """Forge's ``sd_models.forge_model_reload``: the model in place, and whether it was loaded now."""
         assert self._reload is not None
@@ -97,7 +137,7 @@ class _Serving:
         forced = data.forge_hash == "" and compat.loaded() is not None
         if wanted is None or forced or data.forge_hash == str(data.forge_loading_parameters):
             return self._reload()
-        return _shelf.load(wanted, self._reload) or (shared.sd_model, False)
+        return _shelf.bring(wanted, self._reload) or (shared.sd_model, False)
 
 
 def _builds_another(info: Any, model: Any) -> bool:
@@ -106,6 +146,18 @@ def _builds_another(info: Any, model: Any) -> bool:
 
 
 _serving = _Serving()
+
+
+def note_loaded(model: Any) -> None:
+    """From ``on_model_loaded``."""
+    keys.note_loaded(model)
+    whole.note_built(model)
+
+
+def clear() -> None:
+    """Let go of all that is not in use. Not while a picture is made."""
+    cache.clear()
+    _shelf.free()
 
 
 def register(*_: Any) -> None:
@@ -117,14 +169,14 @@ def register(*_: Any) -> None:
 def manage() -> None:
     """Begin or end to keep checkpoints in the cache without a plan too, as the setting is."""
     wanted = settings.manages()
-    if wanted == _live.managed:
+    if wanted == _in_place.managed:
         return
-    _live.managed = wanted
+    _in_place.managed = wanted
     if wanted:
         _serving.begin()
     else:
         _serving.end()
-        _live.home()
+        _in_place.home()
 
 
 class Models:
@@ -138,13 +190,21 @@ class Models:
 
     def serve(self) -> None:
         """From now on the host loads through the cache."""
+        _taken.clear()
+        memory.register_for(devices.device)
+        _in_place.stores_fp8, _in_place.was_lossy = settings.stores_fp8(), False
         _serving.begin()
         self._serving = True
 
+    def took(self, info: Any) -> Load:
+        """What it took to have a checkpoint in place, since this was last asked of it: where its UNet was, and the
+        seconds until it was in place."""
+        return _taken.pop(info.filename, Load(Source.RESIDENT, 0.0))
+
     @property
     def lossy(self) -> bool:
-        """Whether the UNets of other checkpoints than the first are kept as fp8."""
-        return settings.stores_fp8() and not compat.IS_FORGE_FAMILY
+        """Whether any pass so far had a UNet that was kept as fp8."""
+        return _in_place.was_lossy
 
     def put(self, info: Any, vae: Vae | None = None) -> bool:
         """Put a checkpoint in place.
@@ -158,41 +218,43 @@ class Models:
         if self.put_in_place(info, vae):
             return True
         loaded = _serving.by_the_host(info)
-        if _live.had_no_room or (loaded and _shelf.had_no_room):
+        if _in_place.had_no_room or (loaded and _shelf.had_no_room):
             budget = f"{cache.ram.budget / settings.GB:.1f} GB of RAM for checkpoints (Settings > Multipass)"
-            self._p.comment(f"Multipass: {budget} do not hold {info.name_for_extra} too, so it is read at every switch")
+            name = info.name_for_extra
+            self._p.comment(f"Multipass: {budget} do not hold {name} beside another, so it is read at every switch")
         if loaded:
             compat.prepare_loaded(self._p)
         if vae is not None and not self.put_in_place(info, vae):
-            reason = "there is no room in memory" if _live.had_no_room else "in the middle of a picture"
+            reason = "there is no room in memory" if _in_place.had_no_room else "in the middle of a picture"
             raise RuntimeError(f"the webui cannot give {info.title} another VAE: {reason}")
         return not loaded
 
     def put_in_place(self, info: Any, vae: Vae | None = None, *, unet: bool = True) -> bool:
         """The same if that takes no other module than the live one, and no more memory than there is; else ``False``,
         and nothing has changed. ``unet``: as ``InPlace.put`` has it."""
-        before = _live.current
-        done = _live.put(info, vae, unet=unet)
-        if done and _live.current != before:
+        before = _in_place.current
+        done = _put(info, vae, unet=unet)
+        if done and _in_place.current != before:
             compat.prepare_loaded(self._p)
         return done
 
     def merge(self) -> None:
         """Have the active networks merged into what is in place, where that can be done without the host."""
-        _live.merge()
+        _in_place.merge()
 
     def unmerge(self) -> None:
         """Take them out again."""
-        _live.unmerge()
+        _in_place.unmerge()
 
     def read_ahead(self, info: Any, vae: Vae | None = None) -> None:
         """Begin to read what ``put`` will need next."""
         if not settings.reads_ahead():
             return
-        if _builds_another(info, shared.sd_model):
-            _shelf.read_ahead(info)
-        else:
-            _live.read_ahead(info, vae)
+        with contextlib.suppress(OSError):  # told when it is needed
+            if _builds_another(info, shared.sd_model):
+                _shelf.read_ahead(info)
+            else:
+                _in_place.read_ahead(info, vae)
 
     def end(self) -> None:
         """The host's own tensors, functions and checkpoint are back.
@@ -201,10 +263,11 @@ class Models:
         the next picture begins. So does a Forge that had no model before.
         """
         cache.stop_reading_ahead()
+        _in_place.stores_fp8 = False
         try:
-            _live.unmerge()
-            if not (_live.managed and self._before is not None and _live.put(self._before)):
-                _live.home()
+            _in_place.unmerge()
+            if not (_in_place.managed and self._before is not None and _in_place.put(self._before)):
+                _in_place.home()
                 if self._before is not None:
                     _serving.by_the_host(self._before)
             if self._serving:
@@ -221,5 +284,6 @@ class Models:
             with contextlib.suppress(Exception):
                 if self._serving:
                     _serving.end()
-                _live.abandon()
+                compat.choose(self._chosen_before)
+                _in_place.abandon()
                 compat.load_anew(self._before)

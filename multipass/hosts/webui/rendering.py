@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from typing import Any, NamedTuple
 
-from modules import extra_networks, shared
+from modules import extra_networks, processing, shared
 
-from multipass.hosts.webui import checkpoints, compat, hooks, sampling
+from multipass.hosts.webui import checkpoints, compat, heads, hooks, refining, runs, sampling
 from multipass.hosts.webui.guidance import Guidance
+from multipass.hosts.webui.heads import Size
 from multipass.hosts.webui.models import Models
 from multipass.hosts.webui.networks import Networks
-from multipass.infotext import infotext_values
-from multipass.plan import Plan
+from multipass.infotext import as_run, infotext_values
+from multipass.plan import Pass, PassKind, Plan
 from multipass.problems import PlanError
 from multipass.prompts import Texts, pass_texts
 from multipass.run import PlanRun
@@ -38,9 +41,19 @@ def end_what_is_left(*, of_this_task_too: bool) -> None:
     """
     for rendering in [*reversed(_attached)]:
         if of_this_task_too or rendering.task != shared.state.time_start:
-            rendering.end()
+            rendering.end(RuntimeError("it ended in the webui, whose log tells why"))
             # should it be alive after all, it must not go on without its plan
             hooks.stop(rendering.p, RuntimeError("Multipass: another plan began while this request was rendered"))
+
+
+def steps_of(p: Any, plan: Plan, number: int) -> SamplingSteps | None:
+    """The steps of one of the plan's trajectories, for a request or one that is only looked at; ``None`` where the host
+    cannot tell yet, and where a refine pass runs none, because it only enlarges. Raises PlanError."""
+    head, refines = plan.trajectories[number].head, number > 0
+    if refines and not heads.redraws(p, head):
+        return None
+    own = heads.fields(p, head)
+    return sampling.sampling_steps(p, own, head=plan.trajectories[number].index, refines=refines)
 
 
 class Encoded(NamedTuple):
@@ -60,33 +73,45 @@ class Rendering:
         p: the request; unchanged until ``attach``.
         plan: already checked against this host.
         named: what the passes name, by index.
-        announced: the steps the sampler will run, where the host can tell already.
+        announced: the steps of each trajectory, from ``steps_of``.
 
     Raises:
         PlanError: where the plan does not fit the announced steps.
     """
 
     def __init__(
-        self, p: Any, plan: Plan, named: Mapping[int, checkpoints.Named], announced: SamplingSteps | None
+        self, p: Any, plan: Plan, named: Mapping[int, checkpoints.Named], announced: Sequence[SamplingSteps | None]
     ) -> None:
         self.p = p
         self.plan = plan
-        self.parts = segments(plan, announced) if announced is not None else ()
+        self._laid = [
+            segments(plan, steps, number) if steps is not None else () for number, steps in enumerate(announced)
+        ]
         self.failed: Exception | None = None
         self.task = shared.state.time_start  # the host's own note of when the task began that the request belongs to
         self.ended = False
         self._sampling = False
-        self._first = self.parts[0].pass_index if self.parts else starts_with(plan)
-        self._last = self.parts[-1].pass_index if self.parts else plan.running[-1][0]
+        self._trajectories = plan.trajectories
+        parts = self._laid[0]  # and what follows is of the first trajectory, which the host samples
+        self._first = parts[0].pass_index if parts else starts_with(plan)
+        self._last = parts[-1].pass_index if parts else self._trajectories[0].passes[-1][0]
         self._checkpoints = {index: own.checkpoint for index, own in named.items() if own.checkpoint is not None}
         self._vaes = {index: own.vae for index, own in named.items()}
         self._settings_of = dict(plan.running)
+        self._number_of = {index: n for n, own in enumerate(self._trajectories) for index, _ in own.passes}
         self._texts: dict[int, list[Texts]] = {}
         self._encoded: dict[int, Encoded] = {}
         self._caches: dict[int, tuple[list[Any], list[Any]]] = {}
+        self._until_next_batch = ExitStack()
         self._guidance = Guidance()
         self._models = Models(p)
+        self._record: runs.Run | None = None
         self._networks = Networks(p, self._models)
+
+    @property
+    def parts(self) -> tuple[Segment, ...]:
+        """What is sampled, in order, as far as it is known; steps are counted within each trajectory."""
+        return tuple(part for parts in self._laid for part in parts)
 
     # --- in the order in which the host calls ------------------------------------------------------------------------
 
@@ -98,7 +123,10 @@ class Rendering:
         """
         p = self.p
         self._overrides, self._hires_texts_given = p.override_settings, _hires_texts(p)
-        self._cfg_scale, self._refiner_checkpoint = p.cfg_scale, p.refiner_checkpoint
+        self._refiner_checkpoint = p.refiner_checkpoint
+        self._own = heads.fields(p, self._trajectories[0].head)
+        self._requested = {name: getattr(p, name) for name in ("cfg_scale", *self._own)}
+        vars(p).update(self._own)
         first = self._settings_of[self._first]
         self._request_clip_skip = p.override_settings.get(_CLIP_SKIP, getattr(shared.opts, _CLIP_SKIP))
         ours: dict[str, Any] = {}
@@ -126,6 +154,7 @@ class Rendering:
         checkpoints.check_together(self.plan, self._checkpoints)
         self._put(self._first)
         self._write_infotext()
+        self._record = runs.Run(p, self._as_run())
         if getattr(p, "enable_hr", False):
             texts = self._pass_texts(p.all_prompts, p.all_negative_prompts)[self._last]
             prompt_given, negative_given = self._hires_texts_given
@@ -140,11 +169,20 @@ class Rendering:
         ``p.all_prompts``, which the picture's text is written from, stays the request's.
         """
         p = self.p
+        self._until_next_batch.close()
+        vars(p).update(self._own)
+        if "denoising_strength" in self._own:  # told by the host when it began, of what the first pass has
+            p.extra_generation_params["Denoising strength"] = self._requested["denoising_strength"]
+        if self._own:
+            heads.tell_seed_delta(p)
+        if not getattr(p, "iteration", 0):
+            shared.state.job_count += p.n_iter * sum(heads.redraws(p, own.head) for own in self._trajectories[1:])
         self._put(self._first)  # somebody may have chosen another checkpoint for the next picture meanwhile
         self._texts = self._pass_texts(p.prompts, p.negative_prompts)
         p.prompts = [text.prompt for text in self._texts[self._first]]
         p.negative_prompts = [text.negative_prompt for text in self._texts[self._first]]
         p.cfg_scale = self._scale_of(self._first)
+        compat.apply_tiling(p)  # a model that was put down is as it was built
         if self._checkpoints[self._last].filename != self._checkpoints[self._first].filename:
             compat.keep_for_hires(p, self._checkpoints[self._last])
 
@@ -158,6 +196,7 @@ class Rendering:
         self._networks.are(p.extra_network_data)
         try:
             if self.failed is None and not getattr(p, "is_hr_pass", False):
+                self._sizes = heads.sizes(self.plan, heads.first_size(p))
                 for part in self.parts[1:]:
                     if shared.state.interrupted:
                         break
@@ -168,8 +207,8 @@ class Rendering:
                 self._put(self._first)
                 self._networks.activate(p.extra_network_data)
             self.plain(p, "setup_conds")()
-        except BaseException:
-            self.end()
+        except BaseException as error:
+            self.end(error)
             raise
 
     @property
@@ -179,35 +218,52 @@ class Rendering:
         return not self._sampling and not self.ended
 
     def sample(self, *args: Any, **kwargs: Any) -> Any:
-        """In place of ``p.sample``: the same, with the plan held over it."""
+        """In place of ``p.sample``: the same, with the plan held over it, and then the trajectories after the first."""
         original = self._sample_before or functools.partial(self._class.sample, self.p)
         self._sampling, began_with = True, shared.sd_model
+        hires_goes_on = refining.hires_returns_its_latent(self.p) if len(self._trajectories) > 1 else nullcontext()
         try:
-            run = self._lay_out()
+            run = self._lay_out(0)
             if run.current.pass_index != self._first:  # a sigma that turned out to be reached at once
                 self._enter(run.current)
                 kwargs["conditioning"], kwargs["unconditional_conditioning"] = self.p.get_conds()
             self._read_ahead(run.current)
-            ask = functools.partial(self._before_evaluation, run)
-            with hooks.before_each_evaluation(self.p, ask), self._guidance.installed():
-                samples = original(*args, **kwargs)
-            self._check_that_all_ran(run)
+            with hires_goes_on:
+                samples = self._hold_over(run, functools.partial(original, *args, **kwargs))
+            if getattr(self.p, "firstpass_image", None) is None:  # else the host only upscaled a given picture
+                self._check_that_all_ran(run)
+            vars(self.p).update(self._requested)
+            samples = self._refined(samples)
         except PlanError as error:
-            self.end()
+            self.end(error)
             raise hooks.Refused(str(error)) from None
-        except BaseException:
-            self.end()
+        except BaseException as error:
+            self.end(error)
             raise
         finally:
             self._sampling = False
             compat.restore_schedule(began_with)
-        self.p.cfg_scale = self._cfg_scale  # the picture's text tells the request's
+        vars(self.p).update(self._requested)  # which the picture's text tells
+        if "sampler_name" in self._own:
+            self.p.extra_generation_params.pop("Schedule type", None)
         self._networks.note_hashes()  # after those of the hires pass
         self._write_infotext()
         return samples
 
-    def end(self) -> None:
-        """From ``postprocess``, from ``close`` and where something fails: the host is as before the request."""
+    def end_batch(self, pictures: Any) -> None:
+        """From ``postprocess_batch``: the host has decoded what the last pass gave."""
+        if self._record is not None:
+            self._record.finished(pictures)
+
+    def finish(self, processed: Any) -> None:
+        """From ``postprocess``: all pictures are done, as ``processed`` tells."""
+        self.end(self.failed)
+        if self._record is not None:
+            self._record.tell(processed)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """From ``postprocess``, from ``close`` and, with the error, where something fails: the host is as before the
+        request."""
         if self.ended:
             return
         self.ended = True
@@ -215,13 +271,17 @@ class Rendering:
         p = self.p
         p.__class__ = self._class
         p.override_settings = self._overrides
-        p.cfg_scale, p.refiner_checkpoint = self._cfg_scale, self._refiner_checkpoint
+        p.refiner_checkpoint = self._refiner_checkpoint
+        vars(p).update(self._requested)
+        self._until_next_batch.close()
         if self._sample_before is not None:
             p.sample = self._sample_before
         for name, value in self._options.items():
             if self._is_ours(name):  # else somebody has chosen another meanwhile: it stays
                 hooks.put_back(shared.opts.data, {name: value})
         self._models.end()
+        if self._record is not None:
+            self._record.end(error)
 
     def _is_ours(self, option: str) -> bool:
         value = shared.opts.data.get(option, _ABSENT)
@@ -238,18 +298,124 @@ class Rendering:
         copy_of_p.__class__ = self._class
         delattr(copy_of_p, _ATTRIBUTE)
 
+    # --- the trajectories after the first ----------------------------------------------------------------------------
+
+    def _refined(self, latent: Any) -> Any:
+        """What the first trajectory left, as the last one leaves it, or as far as it came when it was stopped."""
+        p = self.p
+        times, size = int(getattr(p, "enable_hr", False)), Size(p.width, p.height)
+        for number, trajectory in enumerate(self._trajectories[1:], start=1):
+            if shared.state.interrupted or shared.state.skipped:
+                break
+            size, head = self._sizes[number], trajectory.head
+            if not heads.redraws(p, head):
+                with heads.sampled_as(p, head, size):
+                    latent = self._enlarged(latent, head, size)
+                continue
+            pictures = self._handed_over(number, latent)
+            with heads.sampled_as(p, head, size):
+                latent = self._redrawn(number, latent, pictures, times)
+            times += 1
+        self._until_next_batch.enter_context(hooks.replaced(p, **refining.overlays(p, size)))
+        return latent
+
+    def _handed_over(self, number: int, latent: Any) -> Any:
+        """The pictures, decoded, if one of the trajectories after the first begins with them, else ``None``. The pass
+        that has ended goes on record with them."""
+        assert self._record is not None
+        first, head = starts_with(self.plan, number), self._trajectories[number].head
+        if not self._takes_other_latents(first) and not refining.enlarges_pixels(head):
+            self._record.keep_latents(latent)
+            return None
+        pictures = refining.decoded(self.p, latent)
+        self._record.keep_decoded(pictures)
+        return pictures
+
+    def _redrawn(self, number: int, latent: Any, pictures: Any, times: int) -> Any:
+        """The latent, or the pictures where they are given, enlarged for one of the trajectories after the first, and
+        sampled by it."""
+        p, head, size = self.p, self._trajectories[number].head, self._sizes[number]
+        first = starts_with(self.plan, number)
+        shared.state.nextjob()
+        self._put(first)  # the levels of noise are its
+        run = self._lay_out(number)
+        self._put(run.current.pass_index)
+        if pictures is None:
+            latent = refining.enlarged_latent(latent, head, size)
+        else:
+            latent, pictures = refining.encoded(p, pictures, head, size)
+        # not earlier: networks that are read draw from the generator that the encoding of a picture draws from
+        self._enter(run.current)
+        compat.merge_tokens(p)
+        samples = self._hold_over(run, functools.partial(refining.sampled, p, latent, pictures, times))
+        self._check_that_all_ran(run)
+        return samples
+
+    def _enlarged(self, latent: Any, head: Pass, size: Size) -> Any:
+        """By the model that is in place: a pass that samples nothing is none to be loaded for."""
+        if refining.enlarges_pixels(head):
+            return refining.encoded(self.p, refining.decoded(self.p, latent), head, size)[0]
+        return refining.enlarged_latent(latent, head, size)
+
+    def _takes_other_latents(self, index: int) -> bool:
+        """Whether the pass's checkpoint cannot read what the one in place has made; if so, it is told."""
+        before, here = compat.loaded(), self._checkpoints[index]
+        one, other = checkpoints.latents(before), checkpoints.latents(here)
+        if one is None or other is None or one is other:
+            return False
+        way = f"from {before.name_for_extra} ({one.value}) to {here.name_for_extra} ({other.value})"
+        self.p.comment(f"Multipass: {way} the picture was decoded and encoded again")
+        return True
+
     # --- the switch --------------------------------------------------------------------------------------------------
 
-    def _lay_out(self) -> PlanRun:
-        """The plan over the steps that are about to run. Raises PlanError where it does not fit them, and what went
-        wrong in an earlier hook, where the host would only have printed it."""
+    def _lay_out(self, number: int) -> PlanRun:
+        """The plan over the steps of the trajectory that is about to be sampled. Raises PlanError where it does not fit
+        them, and what went wrong in an earlier hook, where the host would only have printed it."""
         if self.failed is not None:
             raise self.failed
-        sampling.check(self.p.sampler_name)
-        steps = sampling.sampling_steps(self.p)
+        steps = steps_of(self.p, self.plan, number)
         assert steps is not None, "the host has a model by now"
-        self.parts = segments(self.plan, steps)
-        return PlanRun(self.parts, steps)
+        self._laid[number] = segments(self.plan, steps, number)
+        return PlanRun(self._laid[number], steps)
+
+    def _hold_over(self, run: PlanRun, sample: Callable[[], Any]) -> Any:
+        """What ``sample`` returns, while the trajectory's switches happen in it."""
+        ask, sampled = functools.partial(self._before_evaluation, run), functools.partial(self._sampled, run)
+        with (
+            hooks.before_each_evaluation(self.p, ask),
+            hooks.around_each_sampling(self.p, sampled),
+            self._guidance.installed(),
+        ):
+            return sample()
+
+    def _sampled(self, run: PlanRun, sampler: Any, sample: Callable[[], Any]) -> Any:
+        """In place of ``sample()``, for the trajectory and for the host's hires pass: the same, on record."""
+        p, record = self.p, self._record
+        assert record is not None
+        is_hires = getattr(p, "is_hr_pass", False)
+        with record.watching(sampler.model_wrap_cfg, None if is_hires else run.steps):
+            record.begin_pass(self._hires_pass() if is_hires else self._passing(run.current))
+            samples = sample()
+        enlarges_latents = getattr(p, "enable_hr", False) and p.latent_scale_mode is not None
+        if not is_hires and enlarges_latents and not shared.state.interrupted:
+            record.keep_latents(samples)  # which else the host decodes
+        return samples
+
+    def keep_before_hires(self, decoded: Any) -> None:
+        """From ``sample_hr_pass``, with what the host has decoded of the trajectory, if it has."""
+        if self._record is not None and decoded is not None:
+            self._record.keep_decoded(decoded)
+
+    def _passing(self, part: Segment) -> runs.Passing:
+        index, own = part.pass_index, self._settings_of[part.pass_index]
+        kind = "first" if index == self.plan.running[0][0] else (own.kind or PassKind.SWITCH).value
+        info = self._checkpoints[index]
+        return runs.Passing(self.plan.label(index), kind, info, self._models.took(info), part)
+
+    def _hires_pass(self) -> runs.Passing:
+        info = compat.loaded()
+        return runs.Passing("Hires fix", "hires", info, self._models.took(info))
 
     def _before_evaluation(self, run: PlanRun, denoiser: Any, noise_level_or_x: Any = None, *_: Any) -> bool:
         """Whether the conditioning changed. The argument is the host's: a sigma in A1111, x in Forge."""
@@ -259,9 +425,12 @@ class Rendering:
         upcoming = run.before_evaluation(denoiser.step)
         if upcoming is None:
             return False
+        assert self._record is not None
+        self._record.switch()
         with compat.swapping(noise_level_or_x):
             self._enter(upcoming)
             denoiser.update_inner_model()
+        self._record.begin_pass(self._passing(upcoming))
         self._guidance.change(denoiser, self.p.cfg_scale)
         return True
 
@@ -292,7 +461,7 @@ class Rendering:
 
     def _encode(self, index: int) -> Encoded:
         """The pass's texts by the model that is in place, which is the pass's; its networks are active afterwards."""
-        p, texts = self.p, self._texts[index]
+        p, texts, number = self.p, self._texts[index], self._number_of[index]
         prompts, networks = extra_networks.parse_prompts([text.prompt for text in texts])
         negatives = [text.negative_prompt for text in texts]
         self._networks.activate(networks)
@@ -303,19 +472,31 @@ class Rendering:
             hooks.replaced(p, cached_c=c, cached_uc=uc),
             hooks.options({_CLIP_SKIP: self._settings_of[index].clip_skip or self._request_clip_skip}),
         ):
-            self.plain(p, "setup_conds")()
+            if number == 0:
+                self.plain(p, "setup_conds")()
+            else:
+                self._encode_for(number)
         compat.note_encoding(p)
         return Encoded(networks, p.c, p.uc)
+
+    def _encode_for(self, number: int) -> None:
+        """For a trajectory after the first: by its own size, prompt editing over its own steps. Not by the class's own
+        method, which would encode the texts of the host's hires fix too."""
+        p = self.p
+        own = {**heads.fields(p, self._trajectories[number].head), **self._sizes[number]._asdict()}
+        before = {name: vars(p).get(name, _ABSENT) for name in ("step_multiplier", "firstpass_steps")}
+        with hooks.replaced(p, **own):
+            processing.StableDiffusionProcessing.setup_conds(p)
+        hooks.put_back(vars(p), before)
 
     def _scale_of(self, index: int) -> float:
         """The pass's CFG scale. While it holds it is also the request's: the host reads it there for the hires pass."""
         own = self._settings_of[index].cfg_scale
-        return self._cfg_scale if own is None else own
+        return self._requested["cfg_scale"] if own is None else own
 
     def _check_that_all_ran(self, run: PlanRun) -> None:
         stopped = shared.state.interrupted or shared.state.skipped or shared.state.stopping_generation
-        sampled = getattr(self.p, "firstpass_image", None) is None  # else the host only upscaled a given picture
-        if sampled and not stopped and run.current != run.last:
+        if not stopped and run.current != run.last:
             raise RuntimeError(f"{self.p.sampler_name} ended before {self.plan.label(run.last.pass_index)} began")
 
     # --- texts -------------------------------------------------------------------------------------------------------
@@ -333,10 +514,17 @@ class Rendering:
         params = self.p.extra_generation_params
         if self._models.lossy:
             params["Multipass storage"] = "fp8"
-        titles = {index: checkpoints.title(info) for index, info in self._checkpoints.items() if self._runs(index)}
-        for key, value in infotext_values(self.plan, self.parts, titles).items():
+        for key, value in infotext_values(self.plan, self.parts, self._titles()).items():
             params.pop(key, None)
             params[key] = value
+        if self._record is not None:
+            self._record.plan = self._as_run()
+
+    def _as_run(self) -> Plan:
+        return as_run(self.plan, self._titles())
+
+    def _titles(self) -> dict[int, str]:
+        return {index: checkpoints.title(info) for index, info in self._checkpoints.items() if self._runs(index)}
 
     def _runs(self, index: int) -> bool:
         """A pass that gets no step is not loaded, nor its file hashed just to be named."""
@@ -353,6 +541,8 @@ def _planned(kind: type) -> type:
     """The class of an attached request. Methods of a class, not functions on the instance: a copy calls them with
     itself."""
     methods = {"setup_conds": _setup_conds, "sample": _sample, "close": _close}
+    if hasattr(kind, "sample_hr_pass"):
+        methods["sample_hr_pass"] = _sample_hr_pass
     return type(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
 
 
@@ -375,11 +565,19 @@ def _setup_conds(self: Any) -> None:
     return rendering.plain(self, "setup_conds")()
 
 
+def _sample_hr_pass(self: Any, samples: Any, decoded_samples: Any, *args: Any) -> Any:
+    rendering = of(self)
+    assert rendering is not None
+    if rendering.p is self and not rendering.ended:
+        rendering.keep_before_hires(decoded_samples)
+    return rendering.plain(self, "sample_hr_pass")(samples, decoded_samples, *args)
+
+
 def _close(self: Any) -> None:
     """The host calls it however a request ends."""
     rendering = of(self)
     assert rendering is not None
     if rendering.p is self:
-        rendering.end()
+        rendering.end(sys.exc_info()[1])
         return self.close()
     return rendering.plain(self, "close")()

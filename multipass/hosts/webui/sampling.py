@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -22,35 +22,47 @@ from multipass.hosts.webui import compat, hooks
 from multipass.problems import PlanError, Problem
 from multipass.schedule import TRAINING_TIMESTEPS, SamplingSteps
 
+_FIELDS = ("steps", "sampler_name", "denoising_strength")
 # what these take depends on the picture itself, so nothing can be announced
 _ADAPTIVE = ("DPM adaptive",)
 
 
-def check(sampler_name: str) -> None:
-    """Raises PlanError for a sampler that switch passes cannot be run with."""
-    if sampler_name in _ADAPTIVE:
-        reason = "it chooses its steps as it goes, no step boundary is visible"
-        raise PlanError(Problem("sampler_name", f"multipass cannot switch inside {sampler_name}: {reason}"))
-
-
-def sampling_steps(p: Any) -> SamplingSteps | None:
-    """The steps of the request's first sampling. Nothing of the request or of the host is changed.
+def sampling_steps(p: Any, own: Mapping[str, Any], *, head: int, refines: bool) -> SamplingSteps | None:
+    """The steps of one of a plan's trajectories. Nothing of the request or of the host is changed.
 
     ``None`` while the host has no model yet, which the noise levels come from, or has still to correct the sampler's
     name.
 
+    Args:
+        own: the fields of the request that are others for the trajectory, as ``heads.fields`` gives them.
+        head: the place in the plan of the pass that it begins with.
+        refines: whether that redraws a finished latent, in exactly the request's steps.
+
     Raises:
-        PlanError: if the sampler would run no step.
+        PlanError: if the sampler would run no step, or no step boundary of it can be told.
     """
+    stand_in = _stand_in(p, own)
+    places = {name: f"passes[{head}].{name}" if refines or name in own else name for name in _FIELDS}
+    name = stand_in.sampler_name
+    if name in _ADAPTIVE:
+        reason = "it chooses its steps as it goes, no step boundary is visible"
+        raise PlanError(Problem(places["sampler_name"], f"multipass cannot switch inside {name}: {reason}"))
     has_model = getattr(shared.sd_model, "sd_checkpoint_info", None) is not None
-    config = sd_samplers.find_sampler_config(p.sampler_name)
+    config = sd_samplers.find_sampler_config(name)
     if not has_model or config is None:
         return None
-    sampler = sd_samplers.create_sampler(p.sampler_name, shared.sd_model)
+    sampler = sd_samplers.create_sampler(name, shared.sd_model)
+    if refines and hasattr(sampler, "get_timesteps"):
+        whole = int(stand_in.steps / min(stand_in.denoising_strength, 0.999))
+        if whole > TRAINING_TIMESTEPS:
+            reason = f"too low for {stand_in.steps} steps: {name} would have to divide {TRAINING_TIMESTEPS} by {whole}"
+            raise PlanError(Problem(places["denoising_strength"], reason))
     notes = _Notes(sampler.model_wrap_cfg)
-    _run(sampler, notes, _stand_in(p))
+    _run(sampler, notes, stand_in, refines=refines)
     if not notes.levels:
-        raise PlanError(Problem("denoising_strength", "too low: the sampler runs no step"))
+        if refines:
+            raise PlanError(Problem(places["steps"], f"too few: {name} runs no step"))
+        raise PlanError(Problem(places["denoising_strength"], "too low: the sampler runs no step"))
     starts = notes.starts()
     levels = [notes.levels[start] for start in starts]
     timesteps = _timesteps(sampler, levels)
@@ -59,6 +71,11 @@ def sampling_steps(p: Any) -> SamplingSteps | None:
     # fractions are of what the host asked for, as its own are, unless it is far off (as with Forge's HeunPP2)
     host_counts = len(notes.levels) <= 1.5 * asked
     return SamplingSteps((*sigmas, 0.0), tuple(timesteps), starts, asked if host_counts else None)
+
+
+def as_sigma(sampler: Any, level: float) -> float:
+    """The noise level that a sampler asks its denoiser for; DDIM and its kin ask for a timestep."""
+    return _sigmas_at([level])[0] if hasattr(sampler, "get_timesteps") else level
 
 
 class _Notes:
@@ -100,7 +117,7 @@ class _Notes:
         return tuple(start for start in found if start not in trials)
 
 
-def _run(sampler: Any, notes: _Notes, p: Any) -> None:
+def _run(sampler: Any, notes: _Notes, p: Any, *, refines: bool) -> None:
     sampler.model_wrap_cfg = notes
     sampler.launch_sampling = notes.launch
     sampler.callback_state = notes.callback
@@ -112,15 +129,18 @@ def _run(sampler: Any, notes: _Notes, p: Any) -> None:
         hooks.replaced(k_diffusion.sampling, torch=k_diffusion.sampling.torch),
         compat.sampling_nothing(),
     ):
-        if isinstance(p, processing.StableDiffusionProcessingImg2Img):
+        if refines:
+            sampler.sample_img2img(p, x, x, None, None, steps=p.steps)
+        elif isinstance(p, processing.StableDiffusionProcessingImg2Img):
             sampler.sample_img2img(p, x, x, None, None)
         else:
             sampler.sample(p, x, None, None)
 
 
-def _stand_in(p: Any) -> Any:
-    """A copy of the request that may be written to and draws no noise."""
+def _stand_in(p: Any, own: Mapping[str, Any]) -> Any:
+    """A copy of the request with other fields that may be written to and draws no noise."""
     stand_in = copy.copy(p)
+    vars(stand_in).update(own)
     stand_in.extra_generation_params = {}
     stand_in.rng = SimpleNamespace(next=lambda: torch.zeros((1, 4, 1, 1), device=devices.device))
     stand_in.mask = stand_in.nmask = None

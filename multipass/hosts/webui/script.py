@@ -7,9 +7,9 @@ from typing import Any
 
 from modules import errors, shared
 
-from multipass.hosts.webui import architecture, checkpoints, compat, hooks, rendering, sampling
+from multipass.hosts.webui import architecture, checkpoints, compat, heads, hooks, rendering
 from multipass.hosts.webui.rendering import Rendering
-from multipass.plan import Pass, Plan, decode
+from multipass.plan import Pass, PassKind, Plan, decode
 from multipass.problems import PlanError, Problem
 
 
@@ -39,9 +39,14 @@ def before_process_batch(p: Any) -> None:
     _hold(p, Rendering.begin_batch)
 
 
-def postprocess(p: Any) -> None:
+def postprocess_batch(p: Any, images: Any) -> None:
+    """The host has decoded a batch: N, 3, height, width from 0 to 1."""
+    _hold(p, lambda rendering: rendering.end_batch(images))
+
+
+def postprocess(p: Any, processed: Any) -> None:
     """All pictures of the request are done."""
-    _hold(p, Rendering.end)
+    _hold(p, lambda rendering: rendering.finish(processed))
 
 
 def read_arguments(enabled: object, plan: object) -> Plan | None:
@@ -65,28 +70,29 @@ def check(p: Any, plan: Plan) -> Rendering:
     if getattr(p, "refiner_checkpoint", None) not in (None, "", "None", "none"):
         reason = "the built-in Refiner is on too; turn it off, a plan replaces it"
         problems.append(Problem("refiner_checkpoint", reason))
+    problems += heads.problems(p, plan)
     if problems:
         raise PlanError(*problems)
-    sampling.check(p.sampler_name)
     named = checkpoints.resolve_all(plan)
     of_request = compat.of_request(p)
     infos = {index: own.checkpoint or of_request for index, own in named.items()}
-    checkpoints.check_together(plan, {index: info for index, info in infos.items() if info is not None})
+    infos = {index: info for index, info in infos.items() if info is not None}
+    checkpoints.check_together(plan, infos)
+    problems = list(heads.between_latent_spaces(plan, infos))
+    if problems:
+        raise PlanError(*problems)
     if plan.request is not None:
         p.comment("Multipass: the plan's `request` is for the multipass command and was not used here")
     with compat.scheduled_for(p):
-        steps = sampling.sampling_steps(p)
+        steps = [rendering.steps_of(p, plan, number) for number in range(len(plan.trajectories))]
     return Rendering(p, plan, named, steps)
 
 
 def _not_yet(place: str, own: Pass) -> list[Problem]:
     """What the format knows and this host adapter does not do; said, never skipped in silence."""
-    if own.is_head:
-        assert own.kind is not None
-        return [Problem(f"{place}.kind", f"{own.kind.value} passes are not there yet in the webui")]
-    reason = "not there yet in the webui; it is the request's for all passes"
-    fields = ("steps", "sampler_name", "scheduler", "denoising_strength")
-    problems = [Problem(f"{place}.{name}", reason) for name in fields if getattr(own, name) is not None]
+    problems: list[Problem] = []
+    if own.kind is PassKind.SUBJECT:
+        problems.append(Problem(f"{place}.kind", "subject passes are not there yet in the webui"))
     if own.vae is not None and not architecture.suits(shared.sd_model):
         kept = "this webui cannot change it with the pass (the Forge family, --lowvram, --medvram, fp8, an SD Unet)"
         problems.append(Problem(f"{place}.vae", kept))

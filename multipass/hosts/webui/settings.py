@@ -1,19 +1,30 @@
-"""Settings > Multipass: what is kept in memory, and what the budgets come to in bytes."""
+"""Settings > Multipass: what is kept in memory and on disk, and what the budgets come to in bytes."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import torch
-from modules import shared
+from modules import paths, shared
 
 from multipass.cache import budgets
 from multipass.cache.budgets import GB
 
-_RAM, _VRAM, _AHEAD, _MANAGE, _FP8 = (
-    f"multipass_{name}" for name in ("ram_budget_gb", "vram_budget_gb", "read_ahead", "manage_checkpoints", "fp8")
+_RAM, _VRAM, _AHEAD, _MANAGE, _FP8, _GALLERY, _TEMPORARY = (
+    f"multipass_{name}"
+    for name in (
+        "ram_budget_gb",
+        "vram_budget_gb",
+        "read_ahead",
+        "manage_checkpoints",
+        "fp8",
+        "passes_in_gallery",
+        "temporary_runs",
+    )
 )
+_TEMPORARY_RUNS = 50
 
 
 def register() -> None:
@@ -41,6 +52,10 @@ def register() -> None:
         "Keep the UNets of a plan's other checkpoints as fp8 (lossy)",
         "half of the memory; pictures differ, and say so in their text; AUTOMATIC1111",
     )
+    add(_GALLERY, False, "Show the passes' pictures in the gallery", "after the finished ones; in the API too")
+    least_one = gr.Number, {"minimum": 1, "precision": 0}
+    why = "a run that saves no images, as the API's do by default, leaves its passes' pictures in a temporary folder"
+    add(_TEMPORARY, _TEMPORARY_RUNS, "Temporary runs to keep", why, *least_one)
 
 
 def ram_budget(held: int) -> int:
@@ -73,6 +88,27 @@ def stores_fp8() -> bool:
 def on_managing(act: Any) -> None:
     """Call ``act()`` when that setting changes."""
     shared.opts.onchange(_MANAGE, act, call=False)
+
+
+def shows_passes() -> bool:
+    """Whether the passes' pictures are shown after the finished ones."""
+    return bool(shared.opts.data.get(_GALLERY, False))
+
+
+def temporary_runs() -> int:
+    """How many runs that saved no images are kept, at least 1."""
+    return max(1, int(shared.opts.data.get(_TEMPORARY) or _TEMPORARY_RUNS))
+
+
+def saved_folder() -> Path:
+    """Where runs go that save their images: in the webui's output folder."""
+    output = shared.opts.outdir_samples or Path(shared.opts.outdir_txt2img_samples).parent
+    return Path(output, "multipass").absolute()
+
+
+def temporary_folder() -> Path:
+    """Where the others go: beside the webui's other data, so that each webui has its own."""
+    return Path(paths.data_path, "tmp", "multipass").absolute()
 
 
 def _chosen(name: str) -> int:

@@ -15,23 +15,31 @@ from typing import Any, NamedTuple, TypeVar
 from modules import shared
 
 from multipass.cache import reader, weights
-from multipass.cache.store import CheckpointCache, Kept
-from multipass.hosts.webui import compat, keys
+from multipass.cache.store import CheckpointCache, Kept, with_room
+from multipass.hosts.webui import compat, whole
 from multipass.hosts.webui.keys import Key
 
 _Result = TypeVar("_Result")
+_COMING = "the model that is about to come"
 
 
-class _Whole(NamedTuple):
+class ModelKey(NamedTuple):
     """Which model: what it was read from, and what else the host builds it by."""
 
     checkpoint: Key
     form: Hashable
 
     @classmethod
-    def of(cls, info: Any) -> _Whole:
+    def of(cls, info: Any) -> ModelKey:
         """By the host's options as they are now."""
-        return cls(Key.of(info, None), compat.form())
+        return cls(Key.of(info, None), whole.form())
+
+    @classmethod
+    def of_live(cls) -> ModelKey | None:
+        """Of the model in place, as it was built; ``None`` where there is none that could be kept."""
+        if compat.loaded() is None or not whole.is_whole(shared.sd_model):
+            return None
+        return cls(Key.of_live(shared.sd_model), whole.form_of(shared.sd_model))
 
 
 class Shelf:
@@ -43,80 +51,82 @@ class Shelf:
 
     def __init__(self, cache: CheckpointCache) -> None:
         self._cache = cache
+        self._put_here: set[ModelKey] = set()
         self.had_no_room = False
 
-    def begin(self) -> None:
-        """A request begins: it finds the kept models as they were when they were built."""
-        for key, kept in self._cache.ram.looked_at().items():
-            if isinstance(key, _Whole):
-                compat.forget_request(kept.notes)
+    def bring(self, info: Any, build: Callable[[], _Result]) -> _Result | None:
+        """Put a checkpoint's own model in place: one that is kept, or else, by ``build()``, a new one; the one that was
+        there is kept, if there is room.
 
-    def load(self, info: Any, load: Callable[[], _Result]) -> _Result | None:
-        """Put a checkpoint's own model in place: one that is kept, or else, by ``load()``, a new one; the one that was
-        there is kept, if there is room. ``None`` if ``load`` was not needed."""
+        Returns:
+            what ``build`` gave; ``None`` if it was not needed.
+
+        Raises:
+            what ``build`` raises; then the host has no model, or the one that it had.
+        """
         self.had_no_room = False
-        key, live, ram = _Whole.of(info), self._live, self._cache.ram
-        if key == live or compat.keeps_by_itself(info):
-            return load()
-        self._cache.arrived(key)
+        key, live, ram = ModelKey.of(info), ModelKey.of_live(), self._cache.ram
+        if key == live or whole.keeps_by_itself(info):
+            return build()
+        self._cache.stop_reading_ahead()  # what is not read by now is read no sooner by two
+        self._cache.vram.clear()
         kept = ram.get(key)
-        incoming = weights.nbytes(kept.tensors) if kept is not None else key.checkpoint.checkpoint.size
         ram.discard(key)
-        evicted = ram.evicted
-        self._put_down(live, incoming)
+        family = whole.family(shared.sd_model)
         if kept is not None:
-            compat.take_up(kept.notes, info)
+            ram.outside = weights.nbytes(kept.tensors)
+            self._put_down(live)
+            self.free()
+            whole.take_up(kept.notes, info, of_another_family=whole.family(kept.notes) != family)
             self._cache.hits += 1
-        self._free_what_left(ram.evicted - evicted)
-        if kept is not None:
-            ram.count_outside(incoming)
             return None
-        loaded = load()
+        ram.outside = 0
+        self.had_no_room = live is not None and not ram.reserve(_COMING, key.checkpoint.checkpoint.size)
+        try:
+            if not self.had_no_room:
+                self._put_down(live)
+        finally:
+            ram.discard(_COMING)
+        built = with_room(self._cache, lambda: self._built(build))
         self._cache.loads += 1
         self._cache.note_read(key.checkpoint.checkpoint.size)
-        ram.count_outside(_nbytes(shared.sd_model))
-        return loaded
+        ram.count_outside(whole.nbytes_in_ram(shared.sd_model))
+        return built
 
     def read_ahead(self, info: Any) -> None:
         """Begin to have the system read the file of a model that is not here."""
-        key = _Whole.of(info)
+        key = ModelKey.of(info)
 
         def read(unwanted: threading.Event) -> Kept:
             reader.warm(info.filename, unwanted)
             return Kept({})
 
-        if key not in self._cache.ram and compat.loaded().filename != info.filename:
+        if key not in self._cache.ram and not whole.keeps_by_itself(info) and compat.loaded().filename != info.filename:
             self._cache.read_ahead(key, read)
 
-    @property
-    def _live(self) -> _Whole | None:
-        """Which one is in place, as it was built."""
-        return None if compat.loaded() is None else _Whole(Key.of_live(shared.sd_model), keys.form_of(shared.sd_model))
-
-    def _put_down(self, key: _Whole | None, incoming: int) -> None:
-        """The live model is kept from now on, if there is room for it beside what comes."""
-        model, ram = shared.sd_model, self._cache.ram
-        ram.outside = 0
-        if key is None:
-            return
-        if not ram.reserve(_COMING, incoming):
-            self.had_no_room = True
-            return
-        ram.keep(key, compat.components(model), model, alone=True)
-        ram.discard(_COMING)
-        self.had_no_room = key not in ram
-        if not self.had_no_room:
-            compat.put_down(model)
-
-    def _free_what_left(self, count: int) -> None:
-        """Models are full of circles, and Forge has lists of its own of what it has moved."""
-        if count:
-            compat.unload_all()
+    def free(self) -> None:
+        """Free what has left the cache: models are full of circles, and Forge has lists of its own of what it has
+        moved. Not while a picture is being sampled."""
+        gone = {key for key in self._put_here if key not in self._cache.ram}
+        if gone:
+            self._put_here -= gone
+            whole.unload_all()
             gc.collect()
 
+    def _built(self, build: Callable[[], _Result]) -> _Result:
+        self.free()
+        return build()
 
-_COMING = "the model that is about to come"
-
-
-def _nbytes(model: Any) -> int:
-    return sum(weights.nbytes(part) for part in compat.components(model).values())
+    def _put_down(self, key: ModelKey | None) -> None:
+        """The live model is kept from now on, if there is room for it."""
+        model, ram = shared.sd_model, self._cache.ram
+        if key is None:
+            return
+        sizes = whole.sizes(model)
+        nbytes = sum(weights.nbytes(part) for part in sizes.values())
+        # what is on a GPU now takes new memory here
+        if whole.nbytes_in_ram(model) >= nbytes or ram.reserve(key, nbytes):
+            ram.keep(key, sizes, model, alone=True)
+        self.had_no_room = key not in ram
+        whole.put_down(model, kept=not self.had_no_room)
+        self._put_here.add(key)

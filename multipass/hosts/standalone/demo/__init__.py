@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import yaml
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from tqdm import tqdm
 
 from multipass.hosts.standalone.checkpoints import CheckpointFile, CheckpointFolder
 from multipass.hosts.standalone.errors import InputError
+from multipass.hosts.standalone.grid import draw_grid
 from multipass.hosts.standalone.job import Job, prepare
 from multipass.hosts.standalone.layout import lay_out_plan
 from multipass.plan import Pass, Plan, Request
@@ -169,7 +170,7 @@ def _row(demo: Demo, subject: str, seed: int) -> Iterator[Cell]:
     )
 
     def plan(*passes: Pass) -> Plan:
-        return Plan(version=1, passes=passes, request=request)
+        return Plan(version=1, passes=passes, request=request, save_passes=False)
 
     first = Pass(name="composition", checkpoint=demo.first)
     yield Cell(f"{demo.first} alone", demo.first, plan(first))
@@ -192,33 +193,9 @@ class _Quiet:
 
     def pass_begins(self, _part: Segment, /) -> None: ...
 
+    def doing(self, _what: str, /) -> None: ...
+
     def step_done(self, _index: int, _latent: object, /) -> None: ...
-
-
-# --- the grid ---------------------------------------------------------------------------------------------------------
-
-_GAP = 8
-_TEXT = 15
-
-
-def draw_grid(rows: Sequence[Sequence[Image.Image]], columns: Sequence[str], subjects: Sequence[str]) -> Image.Image:
-    """Pictures of one size in rows, columns labelled above and subjects on the left."""
-    font = ImageFont.load_default(size=_TEXT)
-    width, height = rows[0][0].size
-    left = int(max(font.getlength(subject) for subject in subjects)) + 2 * _GAP
-    width = max(width, int(max(font.getlength(column) for column in columns)))
-    top = _TEXT + 2 * _GAP
-    size = (left + len(columns) * (width + _GAP), top + len(rows) * (height + _GAP))
-    grid = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(grid)
-    for k, column in enumerate(columns):
-        draw.text((left + k * (width + _GAP) + width / 2, top / 2), column, "black", font, anchor="mm")
-    for i, (subject, row) in enumerate(zip(subjects, rows, strict=True)):
-        y = top + i * (height + _GAP)
-        draw.text((left - _GAP, y + height / 2), subject, "black", font, anchor="rm")
-        for k, picture in enumerate(row):
-            grid.paste(picture, (left + k * (width + _GAP) + (width - picture.width) // 2, y))
-    return grid
 
 
 def _slug(text: str) -> str:

@@ -17,6 +17,7 @@ import gradio as gr
 import psutil
 import torch
 from modules import (
+    devices,
     processing,
     prompt_parser,
     script_callbacks,
@@ -37,6 +38,8 @@ COMMENTS = []  # what the last request told the person
 PATCHED = []  # the checkpoint in place at each call of the patched UNet
 ARGS = []  # what the host last handed to this script
 SCRIPT_ARGS = []  # and to all scripts together
+SEEN = []  # the pixels, in hex, of the finished pictures that the denoiser saw in the noise when it was told to look
+DECODED = []  # for each latent that the VAE decoded, how many evaluations had been made
 FAULT = {}  # {"kind": what to do, "at": where}
 UNET = "model.diffusion_model."
 GO = threading.Event()  # ends a "wait"
@@ -63,6 +66,39 @@ def on_evaluation(params):
         model_hijack.apply_circular(True)
 
 
+def on_guided(params):
+    """A k-diffusion sampler's, or any of the Forge family's: what the denoiser saw in the noise."""
+    if FAULT.get("kind") == "look" and FAULT["at"] == len(EVALUATIONS) and FAULT["by"] == "denoiser":
+        look(params.x)
+
+
+def stepping(original):
+    """What a sampler itself tells of a step: DDIM and its kin are answered with noise."""
+
+    def callback_state(sampler, told):
+        if FAULT.get("kind") == "look" and FAULT["at"] == len(EVALUATIONS) and FAULT["by"] == "sampler":
+            look(told["denoised"])
+        return original(sampler, told)
+
+    return callback_state
+
+
+def look(latents):
+    decoded = decode(shared.sd_model, latents.clone(), target_device=devices.cpu)
+    DECODED[-len(decoded) :] = []
+    for picture in decoded:
+        pixels = (255 * torch.clamp((picture.float() + 1) / 2, 0, 1).numpy().transpose(1, 2, 0)).astype("uint8")
+        SEEN.append(pixels.tobytes().hex())
+
+
+def counting(original):
+    def samples_to_images_tensor(sample, *args, **kwargs):
+        DECODED.extend([len(EVALUATIONS)] * len(sample))
+        return original(sample, *args, **kwargs)
+
+    return samples_to_images_tensor
+
+
 def failing(original):
     def store_latent(*args, **kwargs):
         if FAULT.get("kind") == "raise" and FAULT.get("at") == len(EVALUATIONS):
@@ -76,7 +112,10 @@ def failing_to_decode(original):
     def decode_latent_batch(*args, **kwargs):
         if FAULT.get("kind") == "decode":
             raise MemoryError("injected")
-        return original(*args, **kwargs)
+        decoded = original(*args, **kwargs)
+        if FAULT.get("kind") == "no numbers" and FAULT["at"] == len(EVALUATIONS):
+            return [picture * float("nan") for picture in decoded]
+        return decoded
 
     return decode_latent_batch
 
@@ -270,6 +309,7 @@ def add_routes(_, app):
     @app.get("/probe/state")
     def state():
         told = {"evaluations": EVALUATIONS, "latents": LATENTS, "loads": LOADS, "encodings": ENCODINGS}
+        told |= {"seen": SEEN, "decoded": DECODED}
         return {
             "checkpoint": checkpoint(),
             "modules": MODULES,
@@ -296,7 +336,7 @@ def add_routes(_, app):
 
     @app.post("/probe/arm")
     def arm(fault: dict):
-        for record in (EVALUATIONS, LATENTS, LOADS, ENCODINGS, MODULES, COPIES, PATCHED):
+        for record in (EVALUATIONS, LATENTS, LOADS, ENCODINGS, MODULES, COPIES, PATCHED, SEEN, DECODED):
             record.clear()
         FAULT.clear()
         FAULT.update(fault)
@@ -377,6 +417,9 @@ def teach_the_older_forges():
     forge_loader.VAE = Vae
 
 
+decode = processing.decode_latent_batch
+sd_samplers_common.samples_to_images_tensor = counting(sd_samplers_common.samples_to_images_tensor)
+sd_samplers_common.Sampler.callback_state = stepping(sd_samplers_common.Sampler.callback_state)
 processing.decode_latent_batch = failing_to_decode(processing.decode_latent_batch)
 sd_samplers_common.store_latent = failing(sd_samplers_common.store_latent)
 if hasattr(sd_samplers_cfg_denoiser, "sampling_function"):  # Forge, reForge
@@ -412,4 +455,5 @@ else:
         sd_models_config.config_sdxl = str(beside / "sdxl.yaml")
         open_clip.add_model_config(beside / "open_clip")
 script_callbacks.on_cfg_denoiser(on_evaluation)
+script_callbacks.on_cfg_after_cfg(on_guided)
 script_callbacks.on_app_started(add_routes)

@@ -1,0 +1,91 @@
+"""Runs on disk: found by their names and by nothing else, the oldest removed, files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multipass import folders
+
+
+def a_run(root: Path, written_at: int, label: str = "", manifest: str = "{}") -> Path:
+    folder = folders.begin(root, label)
+    path = folder / folders.MANIFEST_NAME
+    path.write_text(manifest)
+    os.utime(path, ns=(written_at, written_at))
+    return folder
+
+
+def test_a_run_has_a_folder_of_its_own_by_day_and_time(tmp_path: Path) -> None:
+    ones = {folders.begin(tmp_path), folders.begin(tmp_path), folders.begin(tmp_path, "soft-ink")}
+    assert len(ones) == 3
+    assert all(
+        re.fullmatch(r"\d{4}-\d\d-\d\d/\d{6}-[0-9a-f]{4}(-soft-ink)?", str(o.relative_to(tmp_path))) for o in ones
+    )
+
+
+def test_a_run_is_found_by_its_name_in_any_root(tmp_path: Path) -> None:
+    roots = tmp_path / "saved", tmp_path / "temporary", tmp_path / "not there"
+    one, other = a_run(roots[0], 1), a_run(roots[1], 2, "b")
+    assert folders.find(roots, one.name) == one
+    assert folders.find(roots, other.name) == other
+    assert folders.find(roots, "000000-0000") is None
+
+
+def test_the_latest_is_the_one_written_to_last(tmp_path: Path) -> None:
+    roots = tmp_path / "saved", tmp_path / "temporary"
+    assert folders.find(roots, "latest") is None
+    ones = [a_run(roots[number % 2], at) for number, at in enumerate([30, 10, 20, 40, 5])]
+    (roots[0] / "2999-01-01" / "empty").mkdir(parents=True)
+    assert folders.find(roots, "latest") == ones[3]
+
+
+@given(
+    st.one_of(
+        st.text(max_size=40), st.sampled_from(["..", "../secret", "*", "?" * 11, ".", "", "a/../secret", "[0-9]*"])
+    )
+)
+def test_no_name_leads_anywhere_else(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    root = tmp_path_factory.mktemp("runs")
+    run = a_run(root / "multipass", 1)
+    (root / folders.MANIFEST_NAME).write_text("secret")
+    (root / "multipass" / folders.MANIFEST_NAME).write_text("secret")
+    assert folders.find([root / "multipass"], name) == (run if name in (run.name, "latest") else None)
+
+
+@given(st.lists(st.integers(1, 10**9), max_size=8, unique=True), st.integers(1, 9))
+def test_the_newest_are_kept(tmp_path_factory: pytest.TempPathFactory, times: list[int], keep: int) -> None:
+    root = tmp_path_factory.mktemp("runs")
+    runs = {at: a_run(root, at) for at in times}
+    folders.prune(root, keep)
+    assert {at for at, folder in runs.items() if folder.is_dir()} == set(sorted(times)[-keep:])
+    assert times or not any(root.iterdir())
+
+
+def test_nothing_but_runs_is_removed(tmp_path: Path) -> None:
+    kept = tmp_path / "2020-01-01" / "mine"
+    kept.mkdir(parents=True)
+    old, new = a_run(tmp_path, 1), a_run(tmp_path, 2)
+    folders.prune(tmp_path, 1)
+    assert (kept.is_dir(), old.exists(), new.is_dir()) == (True, False, True)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    with folders.whole(target) as aside:
+        aside.write_text("one")
+        assert not target.exists()
+
+    def fail() -> None:
+        with folders.whole(target) as aside:
+            aside.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "one")]
