@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import enum
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+
+from multipass.plan import Plan
+from multipass.schedule import Segment
 
 TIMINGS_NAME = "timings.json"
 _REMEMBERED = 400
@@ -54,6 +57,63 @@ class Task(msgspec.Struct, frozen=True):
     subject: str
     amount: float = 1.0
     pixels: int = 0
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What is done for a batch, in order, and of which passes.
+
+    Attributes:
+        number_of: the passes' numbers, counted from 1, by their index in ``plan.passes``.
+        hires: the number of the host's hires fix.
+    """
+
+    tasks: tuple[Task, ...]
+    number_of: Mapping[int, int]
+    hires: int
+
+
+def batch(
+    plan: Plan,
+    laid: Sequence[Sequence[Segment]],
+    pixels: Sequence[int],
+    subjects: Mapping[int, str],
+    *,
+    hires: Task | None,
+) -> Batch:
+    """The tasks of a batch.
+
+    Args:
+        laid: the segments of each trajectory.
+        pixels: of all pictures of the batch, for each trajectory.
+        subjects: what the pace of sampling depends on, by pass index.
+        hires: the host's hires fix, without its number.
+    """
+    tasks: list[Task] = []
+    number_of: dict[int, int] = {}
+    number = hires_number = 0
+    for trajectory, (parts, size) in enumerate(zip(laid, pixels, strict=True)):
+        for part in parts:
+            number += 1
+            index = part.pass_index
+            number_of[index] = number
+            label, subject = plan.label(index), subjects[index]
+            steps = part.end_step - part.first_step
+            own = [Task(Kind.LOAD, number, label, subject)] if number > 1 else []
+            if trajectory and part.first_step == 0:
+                own.append(Task(Kind.UPSCALE, number, label, plan.passes[index].upscaler or "", pixels=size))
+            tasks += [*own, Task(Kind.SAMPLE, number, label, subject, steps, size)]
+        if hires is not None and trajectory == 0:
+            number = hires_number = number + 1
+            tasks.append(msgspec.structs.replace(hires, pass_number=number))
+    encodings = [
+        Task(Kind.ENCODE, number_of[part.pass_index], plan.label(part.pass_index), subjects[part.pass_index])
+        for parts in laid
+        for part in parts
+        if number_of[part.pass_index] > 1
+    ]
+    last = tasks[-1]
+    decoding = Task(Kind.DECODE, last.pass_number, last.label, "", pixels=last.pixels)
+    return Batch((*encodings, *tasks, decoding), number_of, hires_number)
 
 
 class Timings(msgspec.Struct, frozen=True):

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multipass.progress import Kind, Task, Timings, duration, left, read, told, write
+from multipass.plan import decode
+from multipass.progress import Kind, Task, Timings, batch, duration, left, read, told, write
+from multipass.schedule import Segment
 
 kinds = st.sampled_from(Kind)
 tasks = st.builds(
@@ -61,6 +63,29 @@ def test_nothing_is_told_where_nothing_is_known_and_the_present_pace_is_enough()
     assert left(Timings(), two, done=4, pace=0.5) == pytest.approx(6 * 0.5 + 10 * 2.0)
     loading = Task(Kind.LOAD, 1, "", "a")
     assert left(Timings().learned(sampling("a"), 10.0), [loading, sampling("a")]) == pytest.approx(10.0)
+
+
+def test_the_tasks_of_a_batch_are_in_order_and_numbered_by_pass() -> None:
+    passes = [{"name": "a"}, {"name": "b", "switch_at": 0.5}, {"name": "c", "kind": "refine", "upscaler": "Lanczos"}]
+    plan = decode({"version": 1, "passes": passes})
+    laid = [(Segment(0, 0, 5, 9.0, 4.0), Segment(1, 5, 8, 4.0, 0.0)), (Segment(2, 0, 3, 2.0, 0.0),)]
+    hires = sampling("h", 4, 400)
+    made = batch(plan, laid, [100, 900], {0: "x", 1: "y", 2: "z"}, hires=hires)
+    assert made.number_of == {0: 1, 1: 2, 2: 4}
+    assert made.hires == 3
+    told = [(task.kind.value, task.pass_number, task.amount, task.pixels) for task in made.tasks]
+    assert told == [
+        ("encode", 2, 1, 0),
+        ("encode", 4, 1, 0),
+        ("sample", 1, 5, 100),
+        ("load", 2, 1, 0),
+        ("sample", 2, 3, 100),
+        ("sample", 3, 4, 400),
+        ("load", 4, 1, 0),
+        ("upscale", 4, 1, 900),
+        ("sample", 4, 3, 900),
+        ("decode", 4, 1, 900),
+    ]
 
 
 def test_it_forgets_the_oldest() -> None:

@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 
 from modules import extra_networks, processing, shared
 
-from multipass.hosts.webui import checkpoints, compat, heads, hooks, refining, runs, sampling
+from multipass.hosts.webui import checkpoints, compat, heads, hooks, refining, runs, sampling, settings
 from multipass.hosts.webui.guidance import Guidance
 from multipass.hosts.webui.heads import Size
 from multipass.hosts.webui.models import Models
 from multipass.hosts.webui.networks import Networks
+from multipass.hosts.webui.progress import Progress
 from multipass.infotext import as_run, infotext_values
 from multipass.plan import Pass, PassKind, Plan
 from multipass.problems import PlanError
+from multipass.progress import TIMINGS_NAME, Batch, Kind, Task, batch
 from multipass.prompts import Texts, pass_texts
 from multipass.run import PlanRun
 from multipass.schedule import SamplingSteps, Segment, segments, starts_with
@@ -106,6 +108,8 @@ class Rendering:
         self._guidance = Guidance()
         self._models = Models(p)
         self._record: runs.Run | None = None
+        self._progress = Progress(settings.data_folder() / TIMINGS_NAME)
+        self._batch: Batch | None = None
         self._networks = Networks(p, self._models)
 
     @property
@@ -197,11 +201,12 @@ class Rendering:
         try:
             if self.failed is None and not getattr(p, "is_hr_pass", False):
                 self._sizes = heads.sizes(self.plan, heads.first_size(p))
+                self._lay_out_progress()
                 for part in self.parts[1:]:
                     if shared.state.interrupted:
                         break
                     index = part.pass_index
-                    shared.state.textinfo = f"Multipass: {self.plan.label(index)}, reading and encoding"
+                    self._doing(Kind.ENCODE, index)
                     if self._models.put_in_place(self._checkpoints[index], self._vaes[index], unet=False):
                         self._encoded[index] = self._encode(index)
                 self._put(self._first)
@@ -243,6 +248,7 @@ class Rendering:
         finally:
             self._sampling = False
             compat.restore_schedule(began_with)
+        self._doing(Kind.DECODE, None)
         vars(self.p).update(self._requested)  # which the picture's text tells
         if "sampler_name" in self._own:
             self.p.extra_generation_params.pop("Schedule type", None)
@@ -279,6 +285,7 @@ class Rendering:
         for name, value in self._options.items():
             if self._is_ours(name):  # else somebody has chosen another meanwhile: it stays
                 hooks.put_back(shared.opts.data, {name: value})
+        self._progress.end()
         self._models.end()
         if self._record is not None:
             self._record.end(error)
@@ -337,9 +344,11 @@ class Rendering:
         p, head, size = self.p, self._trajectories[number].head, self._sizes[number]
         first = starts_with(self.plan, number)
         shared.state.nextjob()
+        self._doing(Kind.LOAD, first)
         self._put(first)  # the levels of noise are its
         run = self._lay_out(number)
         self._put(run.current.pass_index)
+        self._doing(Kind.UPSCALE, run.current.pass_index)
         if pictures is None:
             latent = refining.enlarged_latent(latent, head, size)
         else:
@@ -396,6 +405,7 @@ class Rendering:
         is_hires = getattr(p, "is_hr_pass", False)
         with record.watching(sampler.model_wrap_cfg, None if is_hires else run.steps):
             record.begin_pass(self._hires_pass() if is_hires else self._passing(run.current))
+            self._doing(Kind.SAMPLE, None if is_hires else run.current.pass_index)
             samples = sample()
         enlarges_latents = getattr(p, "enable_hr", False) and p.latent_scale_mode is not None
         if not is_hires and enlarges_latents and not shared.state.interrupted:
@@ -421,7 +431,9 @@ class Rendering:
         """Whether the conditioning changed. The argument is the host's: a sigma in A1111, x in Forge."""
         self._guidance.settle()
         if getattr(self.p, "is_hr_pass", False):
+            self._progress.stepping(shared.state.sampling_step)
             return False
+        self._progress.stepping(run.steps.step_of(denoiser.step) - run.current.first_step)
         upcoming = run.before_evaluation(denoiser.step)
         if upcoming is None:
             return False
@@ -431,13 +443,53 @@ class Rendering:
             self._enter(upcoming)
             denoiser.update_inner_model()
         self._record.begin_pass(self._passing(upcoming))
+        self._doing(Kind.SAMPLE, upcoming.pass_index)
         self._guidance.change(denoiser, self.p.cfg_scale)
         return True
+
+    # --- what is told ------------------------------------------------------------------------------------------------
+
+    def _lay_out_progress(self) -> None:
+        """The tasks of the batch that begins, and of those after it."""
+        p = self.p
+        sampled = [Size(p.width, p.height), *self._sizes[1:]]
+        pixels = [size.width * size.height * p.batch_size for size in sampled]
+        subjects = {
+            index: f"{checkpoints.title(self._checkpoints[index])} {self._sampler_of(index)}"
+            for index in self._checkpoints
+            if self._runs(index)
+        }
+        self._batch = batch(self.plan, self._laid, pixels, subjects, hires=self._hires_task())
+        self._progress.lay_out(self._batch.tasks, p.n_iter - getattr(p, "iteration", 0) - 1)
+
+    def _hires_task(self) -> Task | None:
+        p = self.p
+        if not getattr(p, "enable_hr", False):
+            return None
+        info = p.hr_checkpoint_info or self._checkpoints[self._last]
+        subject = f"{checkpoints.title(info)} {getattr(p, 'hr_sampler_name', None) or p.sampler_name}"
+        pixels = self._sizes[0].width * self._sizes[0].height * p.batch_size
+        return Task(Kind.SAMPLE, 0, "Hires fix", subject, p.hr_second_pass_steps or p.steps, pixels)
+
+    def _sampler_of(self, index: int) -> str:
+        return self._trajectories[self._number_of[index]].head.sampler_name or self.p.sampler_name
+
+    def _doing(self, kind: Kind, index: int | None) -> None:
+        """Tell what is done now, for a pass; for ``None``, the hires fix is sampled, or all is decoded."""
+        if self._batch is None:
+            return
+        if index is not None:
+            number = self._batch.number_of.get(index, 0)
+        else:
+            number = self._batch.hires if kind is Kind.SAMPLE else self._batch.tasks[-1].pass_number
+        self._progress.doing(kind, number)
+
+    # --- a pass's model and texts ------------------------------------------------------------------------------------
 
     def _enter(self, part: Segment) -> None:
         """Put the pass's weights, extra networks and conditioning in place, in this order."""
         p, index = self.p, part.pass_index
-        shared.state.textinfo = f"Multipass: {self.plan.label(index)}"
+        self._doing(Kind.LOAD, index)
         self._put(index)
         encoded = self._encoded.get(index) or self._encode(index)
         self._networks.activate(encoded.networks)
