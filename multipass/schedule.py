@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import msgspec
 
 from multipass.plan import Pass, Plan, PlanError, Problem, SwitchUnit
@@ -39,6 +41,10 @@ class SamplingSteps(msgspec.Struct, frozen=True):
     def first_evaluation(self, step: int) -> int:
         """The number, counted from 0, of the evaluation that the step begins with."""
         return self.evaluations[step] if self.evaluations else step
+
+    def step_of(self, evaluation: int) -> int:
+        """The step that the evaluation belongs to, both counted from 0."""
+        return bisect_right(self.evaluations, evaluation) - 1 if self.evaluations else min(evaluation, self.count - 1)
 
     def fraction(self, step: int) -> float:
         """How much of the sampling, 0..1, is done when the step begins."""

@@ -173,3 +173,10 @@ def test_steps_need_one_sigma_more() -> None:
         SamplingSteps(sigmas=(1.0,), timesteps=(999.0,))
     with pytest.raises(ValueError, match="places where they begin"):
         SamplingSteps(sigmas=(1.0, 0.0), timesteps=(999.0,), evaluations=(0, 1))
+
+
+@given(sampling_steps())
+def test_every_evaluation_belongs_to_the_step_that_it_was_begun_for(steps: SamplingSteps) -> None:
+    assert [steps.step_of(steps.first_evaluation(i)) for i in range(steps.count)] == list(range(steps.count))
+    second_order = msgspec.structs.replace(steps, evaluations=tuple(2 * i for i in range(steps.count)))
+    assert [second_order.step_of(i) for i in range(2 * steps.count)] == [i // 2 for i in range(2 * steps.count)]

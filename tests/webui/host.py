@@ -122,6 +122,11 @@ class Webui:
         """The names of those it has."""
         return tuple(sampler["name"] for sampler in self.get("/sdapi/v1/samplers"))
 
+    @cached_property
+    def has_extension(self) -> bool:
+        """Whether ours is there."""
+        return requests.get(f"{self.url}/multipass/v1/schema", timeout=REQUEST_SECONDS).status_code == requests.codes.ok
+
     def script(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """The fields of a request for one of the host's scripts: its defaults, but for those with these labels."""
         listed = next(own for own in self.get("/sdapi/v1/script-info") if own["name"] == name.lower())
@@ -133,7 +138,8 @@ class Webui:
     def set_options(self, **options: Any) -> None:
         """Those that this host has; ours are always there, although Forge does not tell of them."""
         known = self.get("/sdapi/v1/options")
-        there = {name: value for name, value in options.items() if name in known or name.startswith("multipass_")}
+        ours = "multipass_" if self.has_extension else ()
+        there = {name: value for name, value in options.items() if name in known or name.startswith(ours)}
         self.post("/sdapi/v1/options", there).raise_for_status()
 
     def arm(self, **fault: Any) -> None:

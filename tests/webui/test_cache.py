@@ -197,15 +197,19 @@ def test_inactive_sets_can_be_kept_as_fp8_and_pictures_say_so(webui: Webui) -> N
     assert "Multipass storage" not in again.infotexts[0]
 
 
-def test_no_lossy_set_stays_in_place_when_that_is_off_again(webui: Webui) -> None:
+def test_no_picture_without_a_plan_is_lossy(webui: Webui) -> None:
     own = alone(webui, "ink")
-    webui.generate(**REQUEST)
+    exact = webui.generate(plan=a_then_b(0.5), **REQUEST)
     with settings(webui, multipass_manage_checkpoints=True):
         with settings(webui, multipass_fp8=True):
-            alone(webui, "noise1")
-            assert not alone(webui, "ink").same_picture(own)
-        assert alone(webui, "ink").same_picture(own)
-    assert alone(webui, "ink").same_picture(own)
+            assert alone(webui, "ink").same_picture(own)
+            webui.generate(**REQUEST)
+            to_ink = plan({"checkpoint": "noise1"}, {"checkpoint": "ink", "switch_at": 0.5})
+            assert "Multipass storage: fp8" in webui.generate(plan=to_ink, **REQUEST).infotexts[0]
+            told = alone(webui, "ink")
+            assert told.same_picture(own)
+            assert "Multipass storage" not in told.infotexts[0]
+        assert webui.generate(plan=a_then_b(0.5), **REQUEST).same_picture(exact)
     webui.generate(**REQUEST)
 
 

@@ -95,10 +95,6 @@ SAME = [
     ({"denoising_strength": 1}, {"denoising_strength": 1}),
     ({"prompt": "a rocket", "negative_prompt": "an owl"}, {"hr_prompt": "a rocket", "hr_negative_prompt": "an owl"}),
     ({"prompt": "[a rocket:an owl:0.5]"}, {"hr_prompt": "[a rocket:an owl:1.5]"}),
-    (
-        {"prompt": "[a rocket:an owl:2]", "sampler_name": "Heun"},
-        {"hr_prompt": "[a rocket:an owl:22]", "hr_sampler_name": "Heun"},
-    ),
     ({"prompt": "a rocket <lora:one:0.8>"}, {"hr_prompt": "a rocket <lora:one:0.8>"}),
     (
         {"checkpoint": "ink", "prompt": "a fox <lora:one:0.8>", "upscaler": "Lanczos", "scale": 1.5},

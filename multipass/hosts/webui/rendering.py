@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
-from modules import extra_networks, processing, shared
+from modules import shared
 
-from multipass.hosts.webui import checkpoints, compat, heads, hooks, refining, runs, sampling
+from multipass.hosts.webui import attached, checkpoints, compat, heads, hooks, refining, runs, sampling, settings
+from multipass.hosts.webui.conditioning import CLIP_SKIP, Conditioning, texts_of
 from multipass.hosts.webui.guidance import Guidance
 from multipass.hosts.webui.heads import Size
 from multipass.hosts.webui.models import Models
 from multipass.hosts.webui.networks import Networks
+from multipass.hosts.webui.progress import Progress
 from multipass.infotext import as_run, infotext_values
 from multipass.manifest import Load, Source, Through
 from multipass.plan import PassKind, Plan
 from multipass.problems import PlanError
-from multipass.prompts import Texts, pass_texts
+from multipass.progress import TIMINGS_NAME, Batch, Kind, Task, batch
 from multipass.run import PlanRun
 from multipass.schedule import SamplingSteps, Segment, segments, starts_with
 
-_ATTRIBUTE = "multipass_rendering"
 _ABSENT = hooks.ABSENT
-_CLIP_SKIP = "CLIP_stop_at_last_layers"  # the host reads the option whenever it encodes a text
 _attached: list[Rendering] = []  # and not ended
-
-
-def of(p: Any) -> Rendering | None:
-    """The rendering attached to a request, or to the request that it is a copy of."""
-    return getattr(p, _ATTRIBUTE, None)
 
 
 def end_what_is_left(*, of_this_task_too: bool) -> None:
@@ -55,14 +49,6 @@ def steps_of(p: Any, plan: Plan, number: int) -> SamplingSteps | None:
         return None
     own = heads.fields(p, head)
     return sampling.sampling_steps(p, own, head=plan.trajectories[number].index, refines=refines)
-
-
-class Encoded(NamedTuple):
-    """A pass's texts as the host encodes them: extra networks, conditioning, unconditional conditioning."""
-
-    networks: Any
-    c: Any
-    uc: Any
 
 
 class Rendering:
@@ -100,14 +86,14 @@ class Rendering:
         self._vaes = {index: own.vae for index, own in named.items()}
         self._settings_of = dict(plan.running)
         self._number_of = {index: n for n, own in enumerate(self._trajectories) for index, _ in own.passes}
-        self._texts: dict[int, list[Texts]] = {}
-        self._encoded: dict[int, Encoded] = {}
-        self._caches: dict[int, tuple[list[Any], list[Any]]] = {}
         self._until_next_batch = ExitStack()
         self._guidance = Guidance()
         self._models = Models(p)
         self._record: runs.Run | None = None
+        self._progress = Progress(settings.data_folder() / TIMINGS_NAME)
+        self._batch: Batch | None = None
         self._networks = Networks(p, self._models)
+        self._conditioning = Conditioning(p, plan, self._networks, self._set_up_conds)
 
     @property
     def parts(self) -> tuple[Segment, ...]:
@@ -129,20 +115,19 @@ class Rendering:
         self._requested = {name: getattr(p, name) for name in ("cfg_scale", *self._own)}
         vars(p).update(self._own)
         first = self._settings_of[self._first]
-        self._request_clip_skip = p.override_settings.get(_CLIP_SKIP, getattr(shared.opts, _CLIP_SKIP))
         ours: dict[str, Any] = {}
         if self._first in self._checkpoints:
             ours["sd_model_checkpoint"] = self._checkpoints[self._first].title
         if first.clip_skip is not None:
-            ours[_CLIP_SKIP] = first.clip_skip
+            ours[CLIP_SKIP] = first.clip_skip
         # what these are afterwards: the request's where it says that its overrides stay
         self._ours, self._options = ours, {name: shared.opts.data.get(name, _ABSENT) for name in ours}
         if not p.override_settings_restore_afterwards:
             self._options |= {name: p.override_settings[name] for name in ours if name in p.override_settings}
         p.override_settings = hooks.WithOurs(p.override_settings, ours)
         self._class, self._sample_before = type(p), vars(p).pop("sample", None)
-        p.__class__ = _planned(self._class)
-        setattr(p, _ATTRIBUTE, self)
+        p.__class__ = attached.planned(self._class)
+        attached.carry(p, self)
         _attached.append(self)
         self._models.serve()
 
@@ -157,7 +142,7 @@ class Rendering:
         self._write_infotext()
         self._record = runs.Run(p, self._as_run())
         if getattr(p, "enable_hr", False):
-            texts = self._pass_texts(p.all_prompts, p.all_negative_prompts)[self._last]
+            texts = texts_of(self.plan, p.all_prompts, p.all_negative_prompts)[self._last]
             prompt_given, negative_given = self._hires_texts_given
             if not prompt_given:
                 p.all_hr_prompts = [text.prompt for text in texts]
@@ -179,9 +164,8 @@ class Rendering:
         if not getattr(p, "iteration", 0):
             shared.state.job_count += p.n_iter * sum(heads.redraws(p, own.head) for own in self._trajectories[1:])
         self._put(self._first)  # somebody may have chosen another checkpoint for the next picture meanwhile
-        self._texts = self._pass_texts(p.prompts, p.negative_prompts)
-        p.prompts = [text.prompt for text in self._texts[self._first]]
-        p.negative_prompts = [text.negative_prompt for text in self._texts[self._first]]
+        self._conditioning.begin_batch(p.prompts, p.negative_prompts)
+        p.prompts, p.negative_prompts = self._conditioning.texts(self._first)
         p.cfg_scale = self._scale_of(self._first)
         compat.apply_tiling(p)  # a model that was put down is as it was built
         if self._checkpoints[self._last].filename != self._checkpoints[self._first].filename:
@@ -193,18 +177,18 @@ class Rendering:
         A pass that takes another module is encoded when it begins: building modules to and fro would cost more.
         """
         p = self.p
-        self._encoded = {}
         self._networks.are(p.extra_network_data)
         try:
             if self.failed is None and not getattr(p, "is_hr_pass", False):
                 self._sizes = heads.sizes(self.plan, heads.first_size(p))
+                self._lay_out_progress()
                 for part in self.parts[1:]:
                     if shared.state.interrupted:
                         break
                     index = part.pass_index
-                    shared.state.textinfo = f"Multipass: {self.plan.label(index)}, reading and encoding"
+                    self._doing(Kind.ENCODE, index)
                     if self._models.put_in_place(self._checkpoints[index], self._vaes[index], unet=False):
-                        self._encoded[index] = self._encode(index)
+                        self._conditioning.encode(index, self._sizes)
                 self._put(self._first)
                 self._networks.activate(p.extra_network_data)
             self.plain(p, "setup_conds")()
@@ -244,6 +228,7 @@ class Rendering:
         finally:
             self._sampling = False
             compat.restore_schedule(began_with)
+        self._doing(Kind.DECODE, None)
         vars(self.p).update(self._requested)  # which the picture's text tells
         if "sampler_name" in self._own:
             self.p.extra_generation_params.pop("Schedule type", None)
@@ -280,6 +265,7 @@ class Rendering:
         for name, value in self._options.items():
             if self._is_ours(name):  # else somebody has chosen another meanwhile: it stays
                 hooks.put_back(shared.opts.data, {name: value})
+        self._progress.end()
         self._models.end()
         if self._record is not None:
             self._record.end(error)
@@ -294,10 +280,13 @@ class Rendering:
         """A method of a copy, as its class had it."""
         return functools.partial(getattr(self._class, method), copy_of_p)
 
+    def _set_up_conds(self) -> None:
+        self.plain(self.p, "setup_conds")()
+
     def let_go(self, copy_of_p: Any) -> None:
         """Make a copy that was made while this was attached a plain request again."""
         copy_of_p.__class__ = self._class
-        delattr(copy_of_p, _ATTRIBUTE)
+        attached.drop(copy_of_p)
 
     # --- the trajectories after the first ----------------------------------------------------------------------------
 
@@ -338,9 +327,11 @@ class Rendering:
         p, head, size = self.p, self._trajectories[number].head, self._sizes[number]
         first = starts_with(self.plan, number)
         shared.state.nextjob()
+        self._doing(Kind.LOAD, first)
         self._put(first)  # the levels of noise are its
         run = self._lay_out(number)
         self._put(run.current.pass_index)
+        self._doing(Kind.UPSCALE, run.current.pass_index)
         if pictures is None:
             latent = refining.enlarged_latent(latent, head, size)
         else:
@@ -348,9 +339,8 @@ class Rendering:
         # not earlier: networks that are read draw from the generator that the encoding of a picture draws from
         self._enter(run.current)
         compat.merge_tokens(p)
-        samples = self._hold_over(
-            run, functools.partial(refining.sampled, p, latent, pictures, times), _through(pictures)
-        )
+        sample = functools.partial(refining.sampled, p, latent, pictures, times)
+        samples = self._hold_over(run, sample, _through(pictures))
         self._check_that_all_ran(run)
         return samples
 
@@ -408,6 +398,7 @@ class Rendering:
         is_hires = getattr(p, "is_hr_pass", False)
         with record.watching(sampler.model_wrap_cfg, None if is_hires else run.steps):
             record.begin_pass(self._hires_pass() if is_hires else self._passing(run.current, through))
+            self._doing(Kind.SAMPLE, None if is_hires else run.current.pass_index)
             samples = sample()
         enlarges_latents = getattr(p, "enable_hr", False) and p.latent_scale_mode is not None
         if not is_hires and enlarges_latents and not shared.state.interrupted:
@@ -433,7 +424,9 @@ class Rendering:
         """Whether the conditioning changed. The argument is the host's: a sigma in A1111, x in Forge."""
         self._guidance.settle()
         if getattr(self.p, "is_hr_pass", False):
+            self._progress.stepping(shared.state.sampling_step)
             return False
+        self._progress.stepping(run.steps.step_of(denoiser.step) - run.current.first_step)
         upcoming = run.before_evaluation(denoiser.step)
         if upcoming is None:
             return False
@@ -443,15 +436,55 @@ class Rendering:
             self._enter(upcoming)
             denoiser.update_inner_model()
         self._record.begin_pass(self._passing(upcoming))
+        self._doing(Kind.SAMPLE, upcoming.pass_index)
         self._guidance.change(denoiser, self.p.cfg_scale)
         return True
+
+    # --- what is told ------------------------------------------------------------------------------------------------
+
+    def _lay_out_progress(self) -> None:
+        """The tasks of the batch that begins, and of those after it."""
+        p = self.p
+        sampled = [Size(p.width, p.height), *self._sizes[1:]]
+        pixels = [size.width * size.height * p.batch_size for size in sampled]
+        subjects = {
+            index: f"{checkpoints.title(self._checkpoints[index])} {self._sampler_of(index)}"
+            for index in self._checkpoints
+            if self._runs(index)
+        }
+        self._batch = batch(self.plan, self._laid, pixels, subjects, hires=self._hires_task())
+        self._progress.lay_out(self._batch.tasks, p.n_iter - getattr(p, "iteration", 0) - 1)
+
+    def _hires_task(self) -> Task | None:
+        p = self.p
+        if not getattr(p, "enable_hr", False):
+            return None
+        info = p.hr_checkpoint_info or self._checkpoints[self._last]
+        subject = f"{checkpoints.title(info)} {getattr(p, 'hr_sampler_name', None) or p.sampler_name}"
+        pixels = self._sizes[0].width * self._sizes[0].height * p.batch_size
+        return Task(Kind.SAMPLE, 0, "Hires fix", subject, p.hr_second_pass_steps or p.steps, pixels)
+
+    def _sampler_of(self, index: int) -> str:
+        return self._trajectories[self._number_of[index]].head.sampler_name or self.p.sampler_name
+
+    def _doing(self, kind: Kind, index: int | None) -> None:
+        """Tell what is done now, for a pass; for ``None``, the hires fix is sampled, or all is decoded."""
+        if self._batch is None:
+            return
+        if index is not None:
+            number = self._batch.number_of.get(index, 0)
+        else:
+            number = self._batch.hires if kind is Kind.SAMPLE else self._batch.tasks[-1].pass_number
+        self._progress.doing(kind, number)
+
+    # --- a pass's model and texts ------------------------------------------------------------------------------------
 
     def _enter(self, part: Segment) -> None:
         """Put the pass's weights, extra networks and conditioning in place, in this order."""
         p, index = self.p, part.pass_index
-        shared.state.textinfo = f"Multipass: {self.plan.label(index)}"
+        self._doing(Kind.LOAD, index)
         self._put(index)
-        encoded = self._encoded.get(index) or self._encode(index)
+        encoded = self._conditioning.of(index, self._sizes)
         self._networks.activate(encoded.networks)
         p.c, p.uc = encoded.c, encoded.uc
         compat.tell_controlnet(p)
@@ -471,36 +504,6 @@ class Rendering:
             # not None: so ControlNet knows of a change in the middle, and patches the UNet anew for every picture
             self.p.refiner_checkpoint = self._refiner_checkpoint or ""
 
-    def _encode(self, index: int) -> Encoded:
-        """The pass's texts by the model that is in place, which is the pass's; its networks are active afterwards."""
-        p, texts, number = self.p, self._texts[index], self._number_of[index]
-        prompts, networks = extra_networks.parse_prompts([text.prompt for text in texts])
-        negatives = [text.negative_prompt for text in texts]
-        self._networks.activate(networks)
-        empty = [None] * len(p.cached_c)
-        c, uc = self._caches.setdefault(index, (empty, empty.copy()))  # the host's has room for one pass
-        with (
-            hooks.replaced(p, prompts=prompts, negative_prompts=negatives, extra_network_data=networks),
-            hooks.replaced(p, cached_c=c, cached_uc=uc),
-            hooks.options({_CLIP_SKIP: self._settings_of[index].clip_skip or self._request_clip_skip}),
-        ):
-            if number == 0:
-                self.plain(p, "setup_conds")()
-            else:
-                self._encode_for(number)
-        compat.note_encoding(p)
-        return Encoded(networks, p.c, p.uc)
-
-    def _encode_for(self, number: int) -> None:
-        """For a trajectory after the first: by its own size, prompt editing over its own steps. Not by the class's own
-        method, which would encode the texts of the host's hires fix too."""
-        p = self.p
-        own = {**heads.fields(p, self._trajectories[number].head), **self._sizes[number]._asdict()}
-        before = {name: vars(p).get(name, _ABSENT) for name in ("step_multiplier", "firstpass_steps")}
-        with hooks.replaced(p, **own):
-            processing.StableDiffusionProcessing.setup_conds(p)
-        hooks.put_back(vars(p), before)
-
     def _scale_of(self, index: int) -> float:
         """The pass's CFG scale. While it holds it is also the request's: the host reads it there for the hires pass."""
         own = self._settings_of[index].cfg_scale
@@ -510,15 +513,6 @@ class Rendering:
         stopped = shared.state.interrupted or shared.state.skipped or shared.state.stopping_generation
         if not stopped and run.current != run.last:
             raise RuntimeError(f"{self.p.sampler_name} ended before {self.plan.label(run.last.pass_index)} began")
-
-    # --- texts -------------------------------------------------------------------------------------------------------
-
-    def _pass_texts(self, prompts: list[str], negatives: list[str]) -> dict[int, list[Texts]]:
-        """Each pass's texts, one per picture."""
-        of_pictures = [
-            pass_texts(self.plan, Texts(prompt, negative)) for prompt, negative in zip(prompts, negatives, strict=True)
-        ]
-        return {index: [texts[index] for texts in of_pictures] for index, _ in self.plan.running}
 
     def _write_infotext(self) -> None:
         """Written again after sampling, so that it comes after what the sampler wrote: readers that trip over our
@@ -551,50 +545,3 @@ def _through(pictures: Any) -> Through:
 def _hires_texts(p: Any) -> tuple[bool, bool]:
     """Whether the request has texts of its own for the hires pass; later the host fills them in."""
     return bool(getattr(p, "hr_prompt", "")), bool(getattr(p, "hr_negative_prompt", ""))
-
-
-@functools.cache
-def _planned(kind: type) -> type:
-    """The class of an attached request. Methods of a class, not functions on the instance: a copy calls them with
-    itself."""
-    methods = {"setup_conds": _setup_conds, "sample": _sample, "close": _close}
-    if hasattr(kind, "sample_hr_pass"):
-        methods["sample_hr_pass"] = _sample_hr_pass
-    return type(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
-
-
-# --- the methods that an attached request has -------------------------------------------------------------------------
-
-
-def _sample(self: Any, *args: Any, **kwargs: Any) -> Any:
-    rendering = of(self)
-    assert rendering is not None
-    if rendering.p is self and rendering.may_sample:
-        return rendering.sample(*args, **kwargs)
-    return rendering.plain(self, "sample")(*args, **kwargs)
-
-
-def _setup_conds(self: Any) -> None:
-    rendering = of(self)
-    assert rendering is not None
-    if rendering.p is self:
-        return rendering.setup_conds()
-    return rendering.plain(self, "setup_conds")()
-
-
-def _sample_hr_pass(self: Any, samples: Any, decoded_samples: Any, *args: Any) -> Any:
-    rendering = of(self)
-    assert rendering is not None
-    if rendering.p is self and not rendering.ended:
-        rendering.keep_before_hires(decoded_samples)
-    return rendering.plain(self, "sample_hr_pass")(samples, decoded_samples, *args)
-
-
-def _close(self: Any) -> None:
-    """The host calls it however a request ends."""
-    rendering = of(self)
-    assert rendering is not None
-    if rendering.p is self:
-        rendering.end(sys.exc_info()[1])
-        return self.close()
-    return rendering.plain(self, "close")()

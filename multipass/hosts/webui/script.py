@@ -7,7 +7,7 @@ from typing import Any
 
 from modules import errors, shared
 
-from multipass.hosts.webui import architecture, checkpoints, compat, heads, hooks, rendering
+from multipass.hosts.webui import architecture, attached, checkpoints, compat, heads, hooks, rendering
 from multipass.hosts.webui.rendering import Rendering
 from multipass.plan import Pass, PassKind, Plan, decode
 from multipass.problems import PlanError, Problem
@@ -107,7 +107,7 @@ def _is_inside_another(p: Any) -> bool:
     """
     if getattr(p, "_ad_inner", False):
         return True
-    carried = rendering.of(p)
+    carried = attached.of(p)
     if carried is None:
         return False
     if carried.p is p:
@@ -120,11 +120,11 @@ def _is_inside_another(p: Any) -> bool:
 
 def _hold(p: Any, act: Callable[[Rendering], None]) -> None:
     """Run a later hook of an attached request. What goes wrong is raised where the host cannot overlook it."""
-    attached = rendering.of(p)
-    if attached is None or attached.p is not p or attached.ended:
+    carried = attached.of(p)
+    if carried is None or carried.p is not p or carried.ended:
         return
     try:
-        act(attached)
+        act(carried)
     except Exception as error:  # noqa: BLE001 - kept, and raised before sampling
-        attached.failed = error
+        carried.failed = error
         errors.report("Multipass failed between the host's steps", exc_info=True)

@@ -106,6 +106,11 @@ def saved_folder() -> Path:
     return Path(output, "multipass").absolute()
 
 
+def data_folder() -> Path:
+    """Where is kept what is learned and what people save, under the webui's data folder."""
+    return Path(paths.data_path, "multipass").absolute()
+
+
 def temporary_folder() -> Path:
     """Where the others go: beside the webui's other data, so that each webui has its own."""
     return Path(paths.data_path, "tmp", "multipass").absolute()

@@ -40,6 +40,7 @@ ARGS = []  # what the host last handed to this script
 SCRIPT_ARGS = []  # and to all scripts together
 SEEN = []  # the pixels, in hex, of the finished pictures that the denoiser saw in the noise when it was told to look
 DECODED = []  # for each latent that the VAE decoded, how many evaluations had been made
+TEXTS = []  # what the host's bar said
 FAULT = {}  # {"kind": what to do, "at": where}
 UNET = "model.diffusion_model."
 GO = threading.Event()  # ends a "wait"
@@ -305,6 +306,19 @@ def functions():
     return found
 
 
+def note_texts():
+    kind = type(shared.state)
+
+    def setattr_noting(state, name, value):
+        if name == "textinfo" and value:
+            TEXTS.append(value)
+        object.__setattr__(state, name, value)
+
+    shared.state.__class__ = type(
+        kind.__name__, (kind,), {"__setattr__": setattr_noting, "__module__": kind.__module__}
+    )
+
+
 def add_routes(_, app):
     @app.get("/probe/state")
     def state():
@@ -318,6 +332,7 @@ def add_routes(_, app):
             "comments": COMMENTS,
             "args": ARGS,
             "script_args": SCRIPT_ARGS,
+            "texts": TEXTS,
             **told,
         }
 
@@ -336,7 +351,7 @@ def add_routes(_, app):
 
     @app.post("/probe/arm")
     def arm(fault: dict):
-        for record in (EVALUATIONS, LATENTS, LOADS, ENCODINGS, MODULES, COPIES, PATCHED, SEEN, DECODED):
+        for record in (EVALUATIONS, LATENTS, LOADS, ENCODINGS, MODULES, COPIES, PATCHED, SEEN, DECODED, TEXTS):
             record.clear()
         FAULT.clear()
         FAULT.update(fault)
@@ -457,3 +472,4 @@ else:
 script_callbacks.on_cfg_denoiser(on_evaluation)
 script_callbacks.on_cfg_after_cfg(on_guided)
 script_callbacks.on_app_started(add_routes)
+note_texts()

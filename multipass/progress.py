@@ -1,0 +1,214 @@
+"""How far a run is, in words and in seconds that are left: what is still to do, at the pace of earlier runs. Pure.
+
+A run is a list of tasks. How long one takes is learned from those that were done before, by what it depends on: the
+checkpoint and the size of the picture. What was never done is reckoned from what is most like it; where nothing is, no
+time is told rather than a wrong one.
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from multipass.plan import Plan
+from multipass.schedule import Segment
+
+TIMINGS_NAME = "timings.json"
+_REMEMBERED = 400
+_WEIGHT_OF_NEW = 0.5
+
+
+class Kind(enum.Enum):
+    """What is done."""
+
+    LOAD = "load"
+    ENCODE = "encode"
+    SAMPLE = "sample"
+    UPSCALE = "upscale"
+    DECODE = "decode"
+
+
+_WORDS = {
+    Kind.LOAD: "loading",
+    Kind.ENCODE: "reading the texts",
+    Kind.UPSCALE: "upscaling",
+    Kind.DECODE: "decoding",
+}
+
+
+class Task(msgspec.Struct, frozen=True):
+    """One thing that a run does.
+
+    Attributes:
+        pass_number: of which pass, counted from 1 among those that run.
+        label: the pass's name.
+        subject: what its pace depends on beside the size: the checkpoint's name, an upscaler's.
+        amount: in units whose pace is learned: evaluations; 1 for what is done at once. More than 0.
+        pixels: of all pictures that are made at once; 0 where the size does not matter.
+    """
+
+    kind: Kind
+    pass_number: int
+    label: str
+    subject: str
+    amount: float = 1.0
+    pixels: int = 0
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What is done for a batch, in order, and of which passes.
+
+    Attributes:
+        number_of: the passes' numbers, counted from 1, by their index in ``plan.passes``.
+        hires: the number of the host's hires fix.
+    """
+
+    tasks: tuple[Task, ...]
+    number_of: Mapping[int, int]
+    hires: int
+
+
+def batch(
+    plan: Plan,
+    laid: Sequence[Sequence[Segment]],
+    pixels: Sequence[int],
+    subjects: Mapping[int, str],
+    *,
+    hires: Task | None,
+) -> Batch:
+    """The tasks of a batch.
+
+    Args:
+        laid: the segments of each trajectory.
+        pixels: of all pictures of the batch, for each trajectory.
+        subjects: what the pace of sampling depends on, by pass index.
+        hires: the host's hires fix, without its number.
+    """
+    tasks: list[Task] = []
+    number_of: dict[int, int] = {}
+    number = hires_number = 0
+    for trajectory, (parts, size) in enumerate(zip(laid, pixels, strict=True)):
+        for part in parts:
+            number += 1
+            index = part.pass_index
+            number_of[index] = number
+            label, subject = plan.label(index), subjects[index]
+            steps = part.end_step - part.first_step
+            own = [Task(Kind.LOAD, number, label, subject)] if number > 1 else []
+            if trajectory and part.first_step == 0:
+                own.append(Task(Kind.UPSCALE, number, label, plan.passes[index].upscaler or "", pixels=size))
+            tasks += [*own, Task(Kind.SAMPLE, number, label, subject, steps, size)]
+        if hires is not None and trajectory == 0:
+            number = hires_number = number + 1
+            tasks.append(msgspec.structs.replace(hires, pass_number=number))
+    encodings = [
+        Task(Kind.ENCODE, number_of[part.pass_index], plan.label(part.pass_index), subjects[part.pass_index])
+        for parts in laid
+        for part in parts
+        if number_of[part.pass_index] > 1
+    ]
+    last = tasks[-1]
+    decoding = Task(Kind.DECODE, last.pass_number, last.label, "", pixels=last.pixels)
+    return Batch((*encodings, *tasks, decoding), number_of, hires_number)
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Seconds for a unit of each kind of task; the last learned is the last in its order."""
+
+    paces: dict[str, float] = {}
+
+    def pace(self, task: Task) -> float | None:
+        """Seconds for a unit of the task: as it was, else as of another size or of another subject, by the pixels;
+        ``None`` if nothing like it was ever done."""
+        exact = self.paces.get(_key(task))
+        if exact is not None:
+            return exact
+        like = [(key.split("|"), pace) for key, pace in reversed(self.paces.items())]
+        same_kind = [(parts, pace) for parts, pace in like if parts[0] == task.kind.value]
+        for parts, pace in sorted(same_kind, key=lambda one: one[0][1] != task.subject):  # stable: the newest first
+            pixels = int(parts[2])
+            if bool(pixels) == bool(task.pixels):
+                return pace * task.pixels / pixels if pixels else pace
+        return None
+
+    def learned(self, task: Task, seconds: float) -> Timings:
+        """With what the whole task took now."""
+        key, pace = _key(task), max(seconds, 0.0) / task.amount
+        before = self.paces.get(key, pace)
+        paces = {name: value for name, value in self.paces.items() if name != key}
+        paces[key] = before + (pace - before) * _WEIGHT_OF_NEW
+        return Timings(dict(list(paces.items())[-_REMEMBERED:]))
+
+
+def left(timings: Timings, tasks: Sequence[Task], done: float = 0.0, pace: float | None = None) -> float | None:
+    """Seconds until the last of the tasks is done; ``None`` where the pace of sampling cannot be told.
+
+    Args:
+        done: of the first one's amount.
+        pace: seconds for a unit of the first, as it goes now.
+    """
+    total = 0.0
+    for index, task in enumerate(tasks):
+        known = pace if index == 0 and pace is not None else timings.pace(task)
+        if known is None and task.kind is Kind.SAMPLE:
+            if pace is None or tasks[0].kind is not Kind.SAMPLE:
+                return None
+            known = pace * (task.pixels / tasks[0].pixels if tasks[0].pixels else 1.0)
+        total += (known or 0.0) * (max(task.amount - done, 0.0) if index == 0 else task.amount)
+    return total
+
+
+def told(task: Task, passes: int, step: int | None = None, steps: int = 0, seconds: float | None = None) -> str:
+    """For people: ``Pass 2 of 3: style, step 7/18, 12 s left``.
+
+    Args:
+        passes: how many run.
+        step: that is being sampled, counted from 1.
+    """
+    doing = f"step {step}/{steps}" if step is not None else _WORDS.get(task.kind, "sampling")
+    number = f"Pass {task.pass_number} of {passes}"
+    name = f"{number}: {task.label}" if task.label and task.label != f"Pass {task.pass_number}" else number
+    return ", ".join([name, doing, *([f"{duration(seconds)} left"] if seconds is not None else [])])
+
+
+def duration(seconds: float) -> str:
+    """``9 s``, ``2 min 05 s``, ``1 h 20 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def read(file: Path) -> Timings:
+    """What was learned before; nothing where that is not to be read."""
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=Timings)
+    except (OSError, msgspec.MsgspecError):
+        return Timings()
+    return Timings({key: pace for key, pace in found.paces.items() if _is_sound(key, pace)})
+
+
+def write(timings: Timings, file: Path) -> None:
+    """Whole or not at all; the folder is made. Raises OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        aside.write_bytes(msgspec.json.encode(timings))
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _key(task: Task) -> str:
+    return f"{task.kind.value}|{task.subject.replace('|', '/')}|{task.pixels}"
+
+
+def _is_sound(key: str, pace: float) -> bool:
+    parts = key.split("|")
+    return len(parts) == 3 and parts[2].isdecimal() and 0 <= pace < float("inf")
