@@ -8,12 +8,12 @@ time is told rather than a wrong one.
 from __future__ import annotations
 
 import enum
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from multipass import folders
 from multipass.plan import Plan
 from multipass.schedule import Segment
 
@@ -197,12 +197,8 @@ def read(file: Path) -> Timings:
 def write(timings: Timings, file: Path) -> None:
     """Whole or not at all; the folder is made. Raises OSError."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
+    with folders.whole(file) as aside:
         aside.write_bytes(msgspec.json.encode(timings))
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _key(task: Task) -> str:
