@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import shutil
@@ -46,7 +47,7 @@ def prune(root: Path, keep: int) -> None:
     """Remove all runs but those written to last. One that somebody reads just now may stay until the next time."""
     for folder in in_order(path.parent for path in root.glob(f"*/*/{MANIFEST_NAME}"))[: -keep or None]:
         shutil.rmtree(folder, ignore_errors=True)
-        if not any(folder.parent.iterdir()):
+        with contextlib.suppress(OSError):  # another run is in it, or somebody else has removed it
             folder.parent.rmdir()
 
 

@@ -8,7 +8,7 @@ time is told rather than a wrong one.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -144,22 +144,46 @@ class Timings(msgspec.Struct, frozen=True):
         return Timings(dict(list(paces.items())[-_REMEMBERED:]))
 
 
-def left(timings: Timings, tasks: Sequence[Task], done: float = 0.0, pace: float | None = None) -> float | None:
-    """Seconds until the last of the tasks is done; ``None`` where the pace of sampling cannot be told.
+class Rest(msgspec.Struct, frozen=True):
+    """What is to do after the present task.
+
+    Attributes:
+        known: seconds.
+        unknown: of samplings whose pace nothing tells, steps times pixels.
+    """
+
+    known: float = 0.0
+    unknown: float = 0.0
+
+    def and_times(self, other: Rest, times: int) -> Rest:
+        """This, and the other so many times."""
+        return Rest(self.known + times * other.known, self.unknown + times * other.unknown)
+
+
+def rest(timings: Timings, tasks: Iterable[Task]) -> Rest:
+    """All of these together."""
+    known = unknown = 0.0
+    for task in tasks:
+        pace = timings.pace(task)
+        known += (pace or 0.0) * task.amount
+        unknown += task.amount * task.pixels if pace is None and task.kind is Kind.SAMPLE else 0.0
+    return Rest(known, unknown)
+
+
+def left(task: Task, done: float, pace: float | None, after: Rest) -> float | None:
+    """Seconds until all is done; ``None`` where the pace of sampling cannot be told.
 
     Args:
-        done: of the first one's amount.
-        pace: seconds for a unit of the first, as it goes now.
+        done: of the present task's amount.
+        pace: seconds for a unit of it.
+        after: what comes then; samplings whose pace nothing tells go by the present one's.
     """
-    total = 0.0
-    for index, task in enumerate(tasks):
-        known = pace if index == 0 and pace is not None else timings.pace(task)
-        if known is None and task.kind is Kind.SAMPLE:
-            if pace is None or tasks[0].kind is not Kind.SAMPLE:
-                return None
-            known = pace * (task.pixels / tasks[0].pixels if tasks[0].pixels else 1.0)
-        total += (known or 0.0) * (max(task.amount - done, 0.0) if index == 0 else task.amount)
-    return total
+    if after.unknown and (pace is None or task.kind is not Kind.SAMPLE or not task.pixels):
+        return None
+    if pace is None and task.kind is Kind.SAMPLE:
+        return None
+    guessed = after.unknown * (pace or 0.0) / task.pixels if after.unknown else 0.0
+    return (pace or 0.0) * max(task.amount - done, 0.0) + after.known + guessed
 
 
 def told(task: Task, passes: int, step: int | None = None, steps: int = 0, seconds: float | None = None) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multipass.plan import decode
-from multipass.progress import Kind, Task, Timings, batch, duration, left, read, told, write
+from multipass.progress import Kind, Task, Timings, batch, duration, left, read, rest, told, write
 from multipass.schedule import Segment
 
 kinds = st.sampled_from(Kind)
@@ -29,11 +29,16 @@ def sampling(subject: str, amount: float = 10, pixels: int = 100) -> Task:
     return Task(Kind.SAMPLE, 1, "", subject, amount, pixels)
 
 
+def alone(timings: Timings, task: Task) -> float | None:
+    return left(task, 0, timings.pace(task), rest(timings, []))
+
+
 @given(tasks, seconds)
 def test_what_was_done_once_takes_as_long_again(task: Task, took: float) -> None:
     timings = Timings().learned(task, took)
-    assert left(timings, [task]) == pytest.approx(took)
-    assert left(timings, [task, task], done=task.amount / 2) == pytest.approx(1.5 * took)
+    assert alone(timings, task) == pytest.approx(took)
+    after = rest(timings, [task]).and_times(rest(timings, [task, task]), 2)
+    assert left(task, task.amount / 2, timings.pace(task), after) == pytest.approx(5.5 * took)
 
 
 @given(tasks, st.lists(seconds, min_size=1, max_size=8))
@@ -41,13 +46,13 @@ def test_what_is_learned_lies_between_what_was_seen_and_follows_the_last(task: T
     timings = Timings()
     for one in took:
         timings = timings.learned(task, one)
-    known = left(timings, [task])
+    known = alone(timings, task)
     assert known is not None
     assert min(took) * 0.999 <= known <= max(took) * 1.001
     settled = timings
     for _ in range(40):
         settled = settled.learned(task, took[-1])
-    assert left(settled, [task]) == pytest.approx(took[-1], rel=1e-3)
+    assert alone(settled, task) == pytest.approx(took[-1], rel=1e-3)
 
 
 def test_another_size_goes_by_the_pixels_and_the_same_checkpoint_comes_first() -> None:
@@ -58,11 +63,15 @@ def test_another_size_goes_by_the_pixels_and_the_same_checkpoint_comes_first() -
 
 
 def test_nothing_is_told_where_nothing_is_known_and_the_present_pace_is_enough() -> None:
-    two = [sampling("a"), sampling("b", pixels=400)]
-    assert left(Timings(), two) is None
-    assert left(Timings(), two, done=4, pace=0.5) == pytest.approx(6 * 0.5 + 10 * 2.0)
+    first, second = sampling("a"), sampling("b", pixels=400)
+    after = rest(Timings(), [second])
+    assert left(first, 0, None, after) is None
+    assert left(first, 4, 0.5, after) == pytest.approx(6 * 0.5 + 10 * 2.0)
     loading = Task(Kind.LOAD, 1, "", "a")
-    assert left(Timings().learned(sampling("a"), 10.0), [loading, sampling("a")]) == pytest.approx(10.0)
+    assert left(loading, 0, None, after) is None
+    timings = Timings().learned(first, 10.0)
+    assert left(loading, 0, None, rest(timings, [first])) == pytest.approx(10.0)
+    assert left(first, 0, None, rest(timings, [])) is None
 
 
 def test_the_tasks_of_a_batch_are_in_order_and_numbered_by_pass() -> None:

@@ -604,3 +604,51 @@ def test_the_mask_holds_for_an_inpainting_model(both: Webui, picture: str, upsca
     host = both.generate("img2img", **inpainting(picture, width=256, height=128, **INPAINT))
     kept = [Image.frombytes("RGB", (256, 128), one.pixels[0]).crop((0, 0, 112, 128)) for one in (masked, host)]
     assert kept[0].tobytes() == kept[1].tobytes()
+
+
+# --- beside the host's hires fix -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prompt", "hr_prompt", "own"),
+    [
+        ("a red apple", "a red apple <lora:one:1>", "a red apple"),
+        ("a red apple <lora:one:1>", "a red apple", "a red apple <lora:one:1>"),
+    ],
+)
+def test_c10_a_network_of_the_hires_fix_is_not_the_refine_passes(
+    webui: Webui, prompt: str, hr_prompt: str, own: str
+) -> None:
+    """As if a pass in between had taken the networks out: one with another text."""
+    request = {**REQUEST, **hires(webui), "prompt": prompt, "hr_prompt": hr_prompt}
+    ours = webui.generate_unchanged(plan=plan({}, refine(scale=1)), **request)
+    said = webui.generate_unchanged(plan=plan({}, refine(scale=1, prompt=own)), **request)
+    other = webui.generate_unchanged(plan=plan({}, refine(scale=1, prompt=hr_prompt)), **request)
+    assert ours.same_picture(said)
+    assert not ours.same_picture(other)
+
+
+def test_what_a_stop_leaves_out_is_told(webui: Webui) -> None:
+    """In the last evaluation of the pass before: nothing is cut off, and still something is missing."""
+    webui.generate_with({"kind": "interrupt", "at": 10}, plan({}, refine(name="photo")), **REQUEST)
+    manifest = webui.get("/multipass/v1/runs/latest")
+    assert manifest["status"] == "interrupted"
+    assert "before photo" in manifest["error"]
+    webui.generate_with({"kind": "interrupt", "at": 10}, plan({}), **REQUEST, **hires(webui))
+    manifest = webui.get("/multipass/v1/runs/latest")
+    assert (manifest["status"], "before Hires fix" in manifest["error"]) == ("interrupted", True)
+
+
+def test_c13_a_refined_passes_picture_tells_the_request(webui: Webui) -> None:
+    """Also one that is written while a refine pass of another size and sampler holds."""
+    several = plan({}, refine(scale=1.5, steps=6, sampler_name="Euler a"), {"switch_at": 0.5, "checkpoint": "ink"})
+    webui.generate(plan=several, **REQUEST)
+    for index in range(3):
+        picture = requests.get(f"{webui.url}/multipass/v1/runs/latest/{index}/0", timeout=60).content
+        told = Image.open(io.BytesIO(picture)).info["parameters"]
+        assert "Steps: 10, Sampler: Euler, " in told
+        assert "Size: 128x64" in told
+    said = webui.get("/multipass/v1/runs/latest")["plan"]["request"]
+    assert {name: said[name] for name in ("steps", "width", "height", "sampler_name")} == {
+        "steps": 10, "width": 128, "height": 64, "sampler_name": "Euler",
+    }  # fmt: skip

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.webui.asking import REQUEST, a_then_b, alone, cache, clear_cache, hires, kept, plan, refined, settings
-from tests.webui.host import Webui
+from tests.webui.conftest import EXTENSIONS
+from tests.webui.host import Webui, running
 
 GB = 1 << 30
 THERE_AND_BACK = plan(
@@ -186,3 +187,14 @@ def test_every_change_of_checkpoint_can_go_through_the_cache(webui: Webui) -> No
     webui.generate(**REQUEST)
     assert alone(webui, "noise1").same_picture(own["noise1"])
     assert webui.generate(**REQUEST).same_picture(own["soft"])
+
+
+def test_the_first_request_of_all_may_have_a_plan(
+    webui: Webui, models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Forge has no model before it."""
+    if not webui.install.is_forge:
+        pytest.skip("this host has a model when it starts")
+    expected = webui.generate(plan=a_then_b(0.5), **REQUEST)
+    with running(webui.install, tmp_path_factory.mktemp("fresh") / "data", *models, EXTENSIONS) as fresh:
+        assert fresh.generate(plan=a_then_b(0.5), **REQUEST).pixels == expected.pixels

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from PIL import Image
 
+from multipass import folders
 from multipass.hosts.standalone.checkpoints import CheckpointFolder
 from multipass.hosts.standalone.errors import InputError
 from multipass.hosts.standalone.grid import draw_grid
@@ -106,7 +107,8 @@ def render(sweep: Sweep, out: Path, *, ram_gb: float = 0, say: Callable[[object]
         drawn[cell.row, cell.column] = Image.open(file).convert("RGB")
         grid = run.folder.with_name(f"{run.name.removesuffix(_slug(cell.told))}sweep.png")  # beside the last one
     rows = [[drawn[i, k] for k in range(len(sweep.columns))] for i in range(len(sweep.rows))]
-    draw_grid(rows, sweep.columns, sweep.rows).save(grid)
+    with folders.whole(grid) as aside:
+        draw_grid(rows, sweep.columns, sweep.rows).save(aside, "PNG")
     say(grid)
     return grid
 

@@ -54,6 +54,10 @@ class Conditioning:
         """These are the request's texts from now on, one per picture."""
         self._texts, self._encoded = texts_of(self._plan, prompts, negatives), {}
 
+    def forget(self) -> None:
+        """Let go of all of it."""
+        self._texts, self._encoded, self._caches = {}, {}, {}
+
     def texts(self, index: int) -> tuple[list[str], list[str]]:
         """A pass's prompts and negative prompts, one per picture."""
         texts = self._texts[index]

@@ -23,6 +23,11 @@ class Size(NamedTuple):
     width: int
     height: int
 
+    @property
+    def cut(self) -> Size:
+        """To whole places of the latent."""
+        return Size(*(side // 8 * 8 for side in self))
+
 
 def fields(p: Any, head: Pass) -> dict[str, Any]:
     """Which fields of the request are others while the head's trajectory is sampled. What the head leaves out, and does
@@ -57,7 +62,7 @@ def sizes(plan: Plan, first: Size) -> tuple[Size, ...]:
     for trajectory in plan.trajectories[1:]:
         scale = trajectory.head.scale or 1
         found.append(Size(int(size.width * scale), int(size.height * scale)))
-        size = Size(*(side // 8 * 8 for side in found[-1]))
+        size = found[-1].cut
     return tuple(found)
 
 

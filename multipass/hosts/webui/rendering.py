@@ -25,6 +25,7 @@ from multipass.run import PlanRun
 from multipass.schedule import SamplingSteps, Segment, segments, starts_with
 
 _ABSENT = hooks.ABSENT
+_HIRES = "Hires fix"
 _attached: list[Rendering] = []  # and not ended
 
 
@@ -71,13 +72,13 @@ class Rendering:
     ) -> None:
         self.p = p
         self.plan = plan
-        self._laid = [
+        self._laid: list[tuple[Segment, ...]] = [
             segments(plan, steps, number) if steps is not None else () for number, steps in enumerate(announced)
         ]
         self.failed: Exception | None = None
         self.task = shared.state.time_start  # the host's own note of when the task began that the request belongs to
         self.ended = False
-        self._sampling = False
+        self._sampling = self._hires_ran = False
         self._trajectories = plan.trajectories
         parts = self._laid[0]  # and what follows is of the first trajectory, which the host samples
         self._first = parts[0].pass_index if parts else starts_with(plan)
@@ -139,8 +140,12 @@ class Rendering:
         # again: the request's may be another than was foretold, if an extension chose it
         checkpoints.check_together(self.plan, self._checkpoints)
         self._put(self._first)
+        for number, trajectory in enumerate(self._trajectories):  # what could not be told before there was a model
+            if not self._laid[number] and (number == 0 or heads.redraws(p, trajectory.head)):
+                self._lay_out(number)
+        self._last = self._laid[0][-1].pass_index
         self._write_infotext()
-        self._record = runs.Run(p, self._as_run())
+        self._record = runs.Run(p, self._as_run(), {**runs.said_by(p), **self._requested})
         if getattr(p, "enable_hr", False):
             texts = texts_of(self.plan, p.all_prompts, p.all_negative_prompts)[self._last]
             prompt_given, negative_given = self._hires_texts_given
@@ -169,6 +174,7 @@ class Rendering:
         p.cfg_scale = self._scale_of(self._first)
         compat.apply_tiling(p)  # a model that was put down is as it was built
         if self._checkpoints[self._last].filename != self._checkpoints[self._first].filename:
+            self._until_next_batch.callback(setattr, p, "hr_checkpoint_info", getattr(p, "hr_checkpoint_info", None))
             compat.keep_for_hires(p, self._checkpoints[self._last])
 
     def setup_conds(self) -> None:
@@ -215,6 +221,8 @@ class Rendering:
             self._read_ahead(run.current)
             with hires_goes_on:
                 samples = self._hold_over(run, functools.partial(original, *args, **kwargs))
+            if getattr(self.p, "enable_hr", False) and not self._hires_ran and self._record is not None:
+                self._record.stopped_before(_HIRES)
             if getattr(self.p, "firstpass_image", None) is None:  # else the host only upscaled a given picture
                 self._check_that_all_ran(run)
             vars(self.p).update(self._requested)
@@ -254,21 +262,26 @@ class Rendering:
             return
         self.ended = True
         _attached.remove(self)
+        with ExitStack() as whatever_happens:  # in the reverse order
+            if self._record is not None:
+                whatever_happens.callback(self._record.end, error)
+            whatever_happens.callback(self._progress.end)
+            whatever_happens.callback(self._conditioning.forget)
+            whatever_happens.callback(self._models.end)
+            whatever_happens.callback(self._until_next_batch.close)
+            self._put_back()
+
+    def _put_back(self) -> None:
         p = self.p
         p.__class__ = self._class
         p.override_settings = self._overrides
         p.refiner_checkpoint = self._refiner_checkpoint
         vars(p).update(self._requested)
-        self._until_next_batch.close()
         if self._sample_before is not None:
             p.sample = self._sample_before
         for name, value in self._options.items():
             if self._is_ours(name):  # else somebody has chosen another meanwhile: it stays
                 hooks.put_back(shared.opts.data, {name: value})
-        self._progress.end()
-        self._models.end()
-        if self._record is not None:
-            self._record.end(error)
 
     def _is_ours(self, option: str) -> bool:
         value = shared.opts.data.get(option, _ABSENT)
@@ -294,8 +307,12 @@ class Rendering:
         """What the first trajectory left, as the last one leaves it, or as far as it came when it was stopped."""
         p = self.p
         times, size = int(getattr(p, "enable_hr", False)), Size(p.width, p.height)
+        if times:
+            self._networks.forget()  # the host has activated those of its hires fix
+        assert self._record is not None
         for number, trajectory in enumerate(self._trajectories[1:], start=1):
             if shared.state.interrupted or shared.state.skipped:
+                self._record.stopped_before(self.plan.label(trajectory.index))
                 break
             size, head = self._sizes[number], trajectory.head
             pictures = self._handed_over(number, latent)
@@ -305,6 +322,8 @@ class Rendering:
                     times += 1
                 else:
                     latent = self._enlarged(number, latent, pictures)
+            if not refining.enlarges_pixels(head):
+                size = size.cut
         self._until_next_batch.enter_context(hooks.replaced(p, **refining.overlays(p, size)))
         return latent
 
@@ -397,6 +416,7 @@ class Rendering:
         assert record is not None
         is_hires = getattr(p, "is_hr_pass", False)
         with record.watching(sampler.model_wrap_cfg, None if is_hires else run.steps):
+            self._hires_ran = is_hires
             record.begin_pass(self._hires_pass() if is_hires else self._passing(run.current, through))
             self._doing(Kind.SAMPLE, None if is_hires else run.current.pass_index)
             samples = sample()
@@ -418,7 +438,7 @@ class Rendering:
 
     def _hires_pass(self) -> runs.Passing:
         info = compat.loaded()
-        return runs.Passing("Hires fix", "hires", info, self._models.took(info))
+        return runs.Passing(_HIRES, "hires", info, self._models.took(info))
 
     def _before_evaluation(self, run: PlanRun, denoiser: Any, noise_level_or_x: Any = None, *_: Any) -> bool:
         """Whether the conditioning changed. The argument is the host's: a sigma in A1111, x in Forge."""
@@ -431,6 +451,7 @@ class Rendering:
         if upcoming is None:
             return False
         assert self._record is not None
+        self._progress.pause()
         self._record.switch()
         with compat.swapping(noise_level_or_x):
             self._enter(upcoming)
@@ -445,6 +466,8 @@ class Rendering:
     def _lay_out_progress(self) -> None:
         """The tasks of the batch that begins, and of those after it."""
         p = self.p
+        if not self.parts:  # which is told when it is about to be sampled
+            return
         sampled = [Size(p.width, p.height), *self._sizes[1:]]
         pixels = [size.width * size.height * p.batch_size for size in sampled]
         subjects = {
@@ -462,7 +485,7 @@ class Rendering:
         info = p.hr_checkpoint_info or self._checkpoints[self._last]
         subject = f"{checkpoints.title(info)} {getattr(p, 'hr_sampler_name', None) or p.sampler_name}"
         pixels = self._sizes[0].width * self._sizes[0].height * p.batch_size
-        return Task(Kind.SAMPLE, 0, "Hires fix", subject, p.hr_second_pass_steps or p.steps, pixels)
+        return Task(Kind.SAMPLE, 0, _HIRES, subject, p.hr_second_pass_steps or p.steps, pixels)
 
     def _sampler_of(self, index: int) -> str:
         return self._trajectories[self._number_of[index]].head.sampler_name or self.p.sampler_name

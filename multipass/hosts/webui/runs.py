@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from multipass.manifest import ImageRecord, Load, Manifest, PassRecord, Status, 
 from multipass.plan import Plan, Request
 from multipass.schedule import SamplingSteps, Segment
 
+_SAID = ("steps", "width", "height", "sampler_name", "scheduler", "cfg_scale")  # Forge Classic has no scheduler
 PASS_KEY = "Multipass pass"
 RUN_KEY = "Multipass run"
 _PNG_KEY = "parameters"  # where the webui looks for the text
@@ -131,6 +132,7 @@ class Run:
 
     Args:
         plan: as run, but for its request.
+        requested: the request's fields, as ``said_by`` names them: while a pass holds, the host reads the pass's there.
 
     Attributes:
         plan: the same; may be set again.
@@ -139,9 +141,8 @@ class Run:
         RuntimeError: where the folder cannot be written.
     """
 
-    def __init__(self, p: Any, plan: Plan) -> None:
-        self._p, self.plan = p, plan
-        self._cfg_scale = p.cfg_scale  # the request's: while a pass holds, the host reads the pass's
+    def __init__(self, p: Any, plan: Plan, requested: Mapping[str, Any]) -> None:
+        self._p, self.plan, self._requested = p, plan, requested
         self._batches: list[_Batch] = []
         self._open: _Open | None = None
         self._watch: _Watch | None = None
@@ -171,6 +172,12 @@ class Run:
                 yield
             finally:
                 self._end_pass()
+
+    def stopped_before(self, name: str) -> None:
+        """A pass is left out, because a person stopped the picture after the one before it."""
+        within = self._watch is not None and self._watch.stopped  # which is told already
+        if not within and (shared.state.skipped or shared.state.interrupted):
+            self._stops.append(f"{_stop()} before {name}")
 
     def begin_pass(self, passing: Passing) -> None:
         """From now on ``passing`` holds."""
@@ -228,7 +235,8 @@ class Run:
         """The request has ended; with ``error``, because of that. A manifest that cannot be written is reported, and
         does not hide what came before."""
         made = sum(len(batch.seeds) for batch in self._batches if batch.finished)
-        wanted = len(self._p.all_prompts)
+        p, self._watch = self._p, None
+        wanted = min(len(p.all_prompts), p.n_iter * p.batch_size)  # which the host lowers where there are fewer images
         stops = [*self._stops, *([f"{made} of {wanted} pictures"] if made < wanted else [])]
         try:
             if error is not None:
@@ -246,7 +254,8 @@ class Run:
         pictures of the passes before the last behind the finished ones."""
         told = {**processed.extra_generation_params, RUN_KEY: self.folder.name}
         processed.extra_generation_params = told
-        if not settings.shows_passes():
+        picks = self._p.script_args
+        if not settings.shows_passes() or (picks and picks[0]):  # a script assembles what it is given
             return
         # the host's masks have no texts
         processed.infotexts += [""] * (len(processed.images) - len(processed.infotexts))
@@ -274,8 +283,7 @@ class Run:
         seconds = time.perf_counter() - began
         self._batches[-1].passes.append(_told(passing, ran, seconds, self._watch.made - made_before))
         if self._watch.stopped and (shared.state.skipped or shared.state.interrupted):
-            word = "skipped" if shared.state.skipped else "interrupted"
-            self._stops.append(f"{word} in {passing.name} after step {ran.end_step}")
+            self._stops.append(f"{_stop()} in {passing.name} after step {ran.end_step}")
         self._write(Status.INTERRUPTED)
 
     def _save(self, picture: Tensor, path: Path, name: str, place: int) -> None:
@@ -291,7 +299,7 @@ class Run:
         """The picture's, with the pass's name in it; not last, where our plan is, which some readers trip over."""
         p = self._p
         params = {PASS_KEY: name, **p.extra_generation_params}
-        with hooks.replaced(p, cfg_scale=self._cfg_scale, extra_generation_params=params):
+        with hooks.replaced(p, **{**self._requested, "extra_generation_params": params}):
             return processing.create_infotext(
                 p, p.all_prompts, p.all_seeds, p.all_subseeds, iteration=p.iteration, position_in_batch=place
             )
@@ -305,18 +313,15 @@ class Run:
         """What the request would say for the first picture; what a plan cannot say (no CFG scale below 1) is left
         out."""
         p = self._p
-        said = {
-            "prompt": p.all_prompts[0],
-            "negative_prompt": p.all_negative_prompts[0],
-            "seed": int(p.all_seeds[0]),
-            "steps": p.steps,
-            "width": p.width,
-            "height": p.height,
-            "sampler_name": p.sampler_name,
-            "scheduler": getattr(p, "scheduler", None),  # Forge Classic has none
-            "cfg_scale": self._cfg_scale,
-        }
+        texts = {"prompt": p.all_prompts[0], "negative_prompt": p.all_negative_prompts[0]}
+        fields = {name: self._requested[name] for name in _SAID if name in self._requested}
+        said = {**texts, "seed": int(p.all_seeds[0]), **fields}
         return msgspec.convert({name: value for name, value in said.items() if _can_be_said(name, value)}, Request)
+
+
+def said_by(p: Any) -> dict[str, Any]:
+    """What the picture's text and the manifest tell of a request, and passes have of their own."""
+    return {name: getattr(p, name) for name in (*_SAID, "token_merging_ratio") if hasattr(p, name)}
 
 
 def _told(passing: Passing, ran: Segment, seconds: float, evaluations: int) -> PassRecord:
@@ -342,3 +347,7 @@ def _can_be_said(name: str, value: Any) -> bool:
     except msgspec.ValidationError:
         return False
     return True
+
+
+def _stop() -> str:
+    return "skipped" if shared.state.skipped else "interrupted"
