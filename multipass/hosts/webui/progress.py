@@ -41,7 +41,7 @@ class Progress:
 
     def doing(self, kind: Kind, pass_number: int) -> None:
         """This is done now, and what was done before is over. What is not among the tasks is not told."""
-        self._learn()
+        self.pause()
         found = (n for n, task in enumerate(self._tasks) if (task.kind, task.pass_number) == (kind, pass_number))
         at = next(found, None)
         if at is None:
@@ -53,8 +53,15 @@ class Progress:
         self._tell()
 
     def pause(self) -> None:
-        """What was done is over, and what follows is not told."""
-        self._learn()
+        """What was done is over, and its pace is learned; what follows is not told."""
+        if self._began is None or not self._tasks:
+            return
+        task, took, self._began = self._tasks[0], time.perf_counter() - self._began, None
+        # the last step is told when it begins
+        stopped = shared.state.interrupted or shared.state.skipped or self._done + 1 < task.amount
+        amount = self._done if task.kind is Kind.SAMPLE and stopped else task.amount
+        if amount:
+            self._timings = self._timings.learned(msgspec.structs.replace(task, amount=amount), took)
 
     def stepping(self, done: int) -> None:
         """So many of the steps of what is being sampled are done, and the next one begins."""
@@ -67,23 +74,13 @@ class Progress:
         """The request has ended, however; a file that cannot be written is reported."""
         if not self._passes:
             return
-        self._learn()
+        self.pause()
         self._tasks = []
         shared.state.textinfo = None
         try:
             write(self._timings, self._file)
         except OSError:
             errors.report(f"Multipass could not write {self._file}", exc_info=True)
-
-    def _learn(self) -> None:
-        if self._began is None or not self._tasks:
-            return
-        task, took, self._began = self._tasks[0], time.perf_counter() - self._began, None
-        # the last step is told when it begins
-        stopped = shared.state.interrupted or shared.state.skipped or self._done + 1 < task.amount
-        amount = self._done if task.kind is Kind.SAMPLE and stopped else task.amount
-        if amount:
-            self._timings = self._timings.learned(msgspec.structs.replace(task, amount=amount), took)
 
     def _tell(self) -> None:
         task, done, self._told = self._tasks[0], self._done, time.perf_counter()

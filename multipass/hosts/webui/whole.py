@@ -64,28 +64,13 @@ def is_whole(model: Any) -> bool:
 def sizes(model: Any) -> dict[str, Weights]:
     """By component, tensors without numbers as large as the model's. Not these themselves: the host puts others in
     their place when it moves them."""
-    if not compat.IS_FORGE_FAMILY:
-        found = weights.split(weights.held(model), COMPONENTS)
-    else:
-        built = model.forge_objects_original
-        parts = {
-            "unet": getattr(built.unet, "model", None),
-            "text_encoder": getattr(built.clip, "cond_stage_model", None),
-            "vae": getattr(built.vae, "first_stage_model", None),
-        }
-        found = {name: weights.held(part) for name, part in parts.items() if part is not None}
-        found |= {"networks": aside} if (aside := _put_aside(model)) else {}
+    found = _components(model)
     return {name: {key: tensor.detach().to("meta") for key, tensor in part.items()} for name, part in found.items()}
 
 
 def nbytes_in_ram(model: Any) -> int:
-    """Of its tensors, what is not on a GPU."""
-    if not compat.IS_FORGE_FAMILY:
-        modules = [model]
-    else:
-        built = model.forge_objects_original
-        modules = [built.unet.model, built.clip.cond_stage_model, built.vae.first_stage_model]
-    tensors = [tensor for module in modules for tensor in weights.held(module).values()]
+    """Of the same, what is not on a GPU."""
+    tensors = [tensor for part in _components(model).values() for tensor in part.values()]
     return sum(tensor.nbytes for tensor in tensors if tensor.device.type == "cpu")
 
 
@@ -168,6 +153,21 @@ def _noise(model: Any) -> Any:
         return None
     inner = model.forge_objects.unet.model
     return inner.predictor if compat.LOADS_BY_PARAMETERS else inner.model_sampling
+
+
+def _components(model: Any) -> dict[str, Weights]:
+    """All tensors that a model takes room with."""
+    if not compat.IS_FORGE_FAMILY:
+        return weights.split(weights.held(model), COMPONENTS)
+    built = model.forge_objects_original
+    parts = {
+        "unet": getattr(built.unet, "model", None),
+        "text_encoder": getattr(built.clip, "cond_stage_model", None),
+        "vae": getattr(built.vae, "first_stage_model", None),
+    }
+    found = {name: weights.held(part) for name, part in parts.items() if part is not None}
+    aside = _put_aside(model)
+    return {**found, "networks": aside} if aside else found
 
 
 def _put_aside(model: Any) -> Mapping[str, Tensor]:
