@@ -6,7 +6,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -21,13 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.pairs import CLIP_L, VOCABULARY
+from benchmarks.setting import machine
 from multipass.cache import reader
 from multipass.hosts.standalone.originals import ORIGINALS
 from multipass.kinds import Family
 from tests import ldm_layout as layout
-
-CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-VOCABULARY = 49408
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -162,7 +160,7 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     fresh, read = seconds["memcpy, fresh"], seconds["reader, warm"]
     figures = {
-        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
+        "machine": machine(),
         "torch_threads": torch.get_num_threads(),
         "bytes": len(content),
         "tensors": len(tensors),

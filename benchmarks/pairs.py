@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from benchmarks.loading import CLIP_L, VOCABULARY
 from multipass.hosts.standalone.originals import ORIGINALS
 from multipass.kinds import Family
 from tests import ldm_layout as layout
 from tests.webui import checkpoints
 from tests.webui.host import Install
+
+# OpenAI's ViT-L/14, which SD 1.x has
+CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+VOCABULARY = 49408
 
 
 class Pair(NamedTuple):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -13,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.setting import machine, options
 from multipass.plan import MAX_PASSES
 from tests.webui import checkpoints
 from tests.webui.conftest import EXTENSIONS, KNOWN_OPTIONS
@@ -63,9 +62,7 @@ def measure(host: Webui, rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser = options(__doc__, rounds=20)
     arguments = parser.parse_args()
     install = find_install()
     if install is None:
@@ -76,13 +73,13 @@ def main() -> None:
         if install.is_forge:
             checkpoints.forge_configs(install.folder, config)
         with running(install, place / "data", place / "models/checkpoints", config, EXTENSIONS) as host:
-            host.set_options(**KNOWN_OPTIONS)
+            host.set_options(**KNOWN_OPTIONS | {"multipass_memo_mb": 0})
             same = host.generate(**REQUEST, **WAYS["plan"]).same_picture(host.generate(**REQUEST, **WAYS["refiner"]))
             seconds = measure(host, arguments.rounds)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     figures = {
         "host": install.folder.name,
-        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
+        "machine": machine(),
         "same_picture": same,
         "rounds": arguments.rounds,
         "median_seconds": medians,

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +15,9 @@ from tqdm import tqdm
 
 from benchmarks.loading import back_memory, forget, read_plainly
 from benchmarks.pairs import PAIRS, Pair
+from benchmarks.setting import automatic1111, machine, options
 from tests.webui.conftest import EXTENSIONS, KNOWN_OPTIONS
-from tests.webui.host import Install, Webui, find_install, running
+from tests.webui.host import Install, Webui, running
 
 STOPWATCH = {"stopwatch": Path(__file__).parent / "probe"}
 BATCH = 8
@@ -443,7 +439,8 @@ def report_memory(found: dict[str, dict[str, int]]) -> str:
 @contextmanager
 def webui(install: Install, pair: Pair, folder: Path, config: Path, data: Path) -> Iterator[Bench]:
     with running(install, data, folder, config, {**EXTENSIONS, **STOPWATCH}) as host:
-        host.set_options(**KNOWN_OPTIONS | {"sd_model_checkpoint": pair.first})
+        # every picture is computed: what the memo spares, `benchmarks.memo` measures
+        host.set_options(**KNOWN_OPTIONS | {"sd_model_checkpoint": pair.first, "multipass_memo_mb": 0})
         yield Bench(host, pair, folder)
 
 
@@ -466,20 +463,12 @@ def measure(bench: Bench, rounds: int, parts: Collection[str], size: int) -> dic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = options(__doc__, rounds=5)
     parser.add_argument("--size", choices=[*PAIRS], default="demo")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="`stall` needs `switch`")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
     arguments = parser.parse_args()
-    install, pair = find_install(), PAIRS[arguments.size]
-    if install is None or install.is_forge_family:
-        raise SystemExit("no AUTOMATIC1111 webui: set WEBUI_DIR")
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        checkpoints = place / "models/checkpoints"
-        with ProcessPoolExecutor(1) as apart:  # what it needs of memory goes with it
-            config = apart.submit(pair.make, install, checkpoints).result()
+    with automatic1111(arguments.size) as setting:
+        install, pair, place, checkpoints, config = setting
         size = (checkpoints / f"{pair.second}.safetensors").stat().st_size
         with webui(install, pair, checkpoints, config, place / "data") as bench:
             figures = measure(bench, arguments.rounds, arguments.parts, size)
@@ -489,7 +478,7 @@ def main() -> None:
             tables.append(report_memory(figures["memory"]))
     about = {
         "host": install.folder.name,
-        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "size": arguments.size,
         "bytes_of_a_file": size,
         "rounds": arguments.rounds,

@@ -1,188 +1,293 @@
-// The panel's form over the plan in the hidden field. The field is the only state: every edit reads it, changes what
-// was edited and writes it back at once, so nothing that the form does not show is ever lost.
-(function () {
+// The panel: what the other files make, put together for a tab. The plan in the hidden field is the only state: every edit
+// reads it, changes what was edited and writes it back at once, so nothing that the form does not show is ever lost.
+window.multipass = window.multipass || {};
+
+(function() {
     "use strict";
 
-    const ADDED = {append: " (appended)", prepend: " (prepended)"};
-    const EMPTY_PLAN = {version: 1, passes: [{}, {switch_at: 0.5}]};
+    const LOOK_MS = 500; // how often an open panel looks at the webui's fields
+    const SOON_MS = 150; // how long after an edit
+    const panels = {};
 
-    const field = (tab, name) => gradioApp().querySelector(`#multipass_${tab}_${name} textarea, #multipass_${tab}_${name} input`);
-    const form = (tab) => gradioApp().querySelector(`#multipass_${tab}_form`);
+    function create(tab, root) {
+        const {dom, page, plan: plans, server} = multipass;
+        const id = (name) => `multipass_${tab}_${name}`;
+        const declared = JSON.parse(root.dataset.fields);
+        const checkboxes = JSON.parse(root.dataset.checkboxes); // of the whole plan
+        const mostPasses = Number(root.dataset.mostPasses);
+        const state = multipass.state(tab);
+        let chosen = 0;
+        let choices;
+        let timer;
+        let soon;
 
-    function readPlan(tab) {
-        try {
-            const plan = JSON.parse(field(tab, "plan").value);
-            return Array.isArray(plan.passes) && plan.passes.every((own) => own instanceof Object) ? plan : structuredClone(EMPTY_PLAN);
-        } catch {
-            return structuredClone(EMPTY_PLAN);
-        }
-    }
-
-    function writePlan(tab, plan) {
-        const target = field(tab, "plan");
-        target.value = JSON.stringify(plan);
-        // gradio 3 and 4 both take the value over on this event, before the handler returns
-        target.dispatchEvent(new Event("input", {bubbles: true}));
-        form(tab).dataset.drawn = target.value;
-    }
-
-    function edit(tab, index, name, value) {
-        const plan = readPlan(tab);
-        if (value === "" || value === null) {
-            delete plan.passes[index][name];
-        } else {
-            plan.passes[index][name] = value;
-        }
-        writePlan(tab, plan);
-    }
-
-    function element(name, attributes, ...children) {
-        const node = document.createElement(name);
-        for (const [key, value] of Object.entries(attributes)) {
-            node.setAttribute(key, value);
-        }
-        node.append(...children);
-        return node;
-    }
-
-    function checkpointInput(tab, index, own) {
-        const select = element("select", {});
-        const fill = () => {
-            const names = JSON.parse(field(tab, "checkpoints").value || "[]");
-            const chosen = readPlan(tab).passes[index].checkpoint || "";
-            const inherited = index === 0 ? "(the webui's checkpoint)" : "(the pass before's)";
-            select.replaceChildren(element("option", {value: ""}, inherited));
-            for (const name of names) {
-                select.append(element("option", {value: name}, name));
-            }
-            if (chosen && !names.includes(chosen)) { // listed under another of its names, or gone: kept, and checked when it runs
-                select.append(element("option", {value: chosen}, chosen));
-            }
-            select.value = chosen;
+        const panel = {
+            tab, id, declared, checkboxes,
+            plan: state.read,
+            chosen: () => chosen,
+            choices: () => choices,
+            change(plan, place) {
+                state.change(plan, place);
+                notes.say("");
+                changed();
+            },
+            choose(index) {
+                chosen = index;
+                draw();
+                look();
+            },
+            root,
+            isFull: (plan) => plan.passes.length >= mostPasses,
+            add() {
+                const plan = plans.add(panel.plan(), chosen, declared);
+                chosen = plan.passes.length - 1;
+                panel.change(plan);
+            },
+            duplicate(index) {
+                chosen = index + 1;
+                panel.change(plans.duplicate(panel.plan(), index, declared));
+            },
+            remove(index) {
+                const plan = plans.remove(panel.plan(), index, declared);
+                chosen = Math.min(chosen > index ? chosen - 1 : chosen, plan.passes.length - 1);
+                panel.change(plan);
+            },
+            move(from, to) {
+                const plan = plans.move(panel.plan(), from, to, declared);
+                chosen = Math.min(Math.max(to, 0), plan.passes.length - 1);
+                panel.change(plan);
+            },
+            rename(index) {
+                panel.choose(index);
+                form.focus("name");
+            },
+            focus(index, name) {
+                panel.choose(index);
+                form.focus(name);
+            },
+            setKind: (index, kind) => panel.change(plans.setKind(panel.plan(), index, kind, declared)),
+            /** Another unit, and the boundaries where they were: the webui says what they are called then. */
+            async changeUnit(path, unit) {
+                const text = state.text();
+                const before = panel.plan();
+                let plan = plans.set(before, path, unit);
+                const isMoved = (own, index) => own.switch_at !== undefined && plans.unitOf(before, index) !== plans.unitOf(plan, index);
+                try {
+                    if (before.passes.some(isMoved)) {
+                        // those that are off have boundaries too
+                        const steps = await server.send("POST", "validate", answers.body(plans.allOn(before)));
+                        const points = await server.send("POST", "validate", answers.body(plans.fromTheStart(plans.allOn(plan))));
+                        if (state.text() !== text) {
+                            throw new Error(dom.t("the plan has changed meanwhile"));
+                        }
+                        before.passes.forEach((own, index) => {
+                            if (isMoved(own, index)) {
+                                const step = steps.passes.find((other) => other.index === index).first_step;
+                                const {switch_at} = points.passes.find((other) => other.index === index);
+                                plan = plans.set(plan, ["passes", index, "switch_at"], switch_at[step]);
+                            }
+                        });
+                    }
+                    panel.change(plan);
+                } catch (error) {
+                    draw();
+                    notes.say(`${dom.t("The unit stays:")} ${error.message}`);
+                }
+            },
+            /** From the tab's own fields, what the pass's kind can have. */
+            fillFromPage() {
+                const kind = plans.kindOf(panel.plan(), chosen);
+                let plan = panel.plan();
+                for (const [name, value] of Object.entries(page.current(tab))) {
+                    if (name !== "denoising_strength" && plans.mayHave(declared, kind, name)) {
+                        plan = plans.set(plan, ["passes", chosen, name], value === "" ? undefined : value);
+                    }
+                }
+                plan = plans.set(plan, ["passes", chosen, "prompt_mode"], undefined); // these are the whole texts
+                done(plan, dom.t("Filled from the current settings."));
+            },
+            replace(plan, text) {
+                chosen = 0;
+                done(plan, text);
+            },
+            say: (text) => notes.say(text),
+            inheritedText: (index, name) => answers.textOf(index, name),
+            question: () => answers.question(),
+            /** Whether the webui says that it lists no such file, and our list agrees. */
+            isGone: (index, name, known) => Boolean(choices) && !known.includes(panel.plan().passes[index][name]) &&
+                answers.errors().has(`passes[${index}].${name}`),
+            async loadChoices(refresh) {
+                try {
+                    choices = await server.send("GET", refresh ? "choices?refresh=1" : "choices");
+                    draw();
+                    look(refresh);
+                } catch (error) {
+                    notes.say(error.message);
+                }
+            },
         };
-        select.addEventListener("focus", fill);
-        select.addEventListener("change", () => edit(tab, index, "checkpoint", select.value));
-        fill();
-        return select;
-    }
 
-    function numberInput(tab, index, own, declared) {
-        const unit = readPlan(tab).switch_unit || "steps";
-        const fraction = (own.switch_unit || unit) === "steps" || (own.switch_unit || unit) === "timestep";
-        const attributes = fraction ? {type: "range", min: 0, max: 1, step: 0.01} : {type: "number", min: 0, step: "any"};
-        const input = element("input", attributes);
-        const shown = element("output", {});
-        input.value = own[declared.name];
-        shown.value = input.value;
-        input.addEventListener("input", () => {
-            shown.value = input.value;
-            edit(tab, index, declared.name, input.value === "" ? "" : Number(input.value));
+        const timeline = multipass.timeline(panel);
+        const pills = multipass.pills(panel);
+        const form = multipass.form(panel);
+        const whole = multipass.whole(panel, form.widgets);
+        const scene = multipass.scene(panel);
+        const presets = multipass.presets(panel);
+        const notes = multipass.notes(panel);
+        const undo = dom.tool(id("undo"), "\u21b6", "Undo", () => step(state.undo));
+        const redo = dom.tool(id("redo"), "\u21b7", "Redo", () => step(state.redo));
+        const split = dom.button(id("split"), "Split the prompt into passes", "Make passes of the prompt editing [from:to:when] in the prompt and the negative prompt above", importPrompt);
+        const answers = multipass.answers(panel, state.text, {
+            validated(told) {
+                timeline.take(told);
+                notes.take(told);
+                draw();
+            },
+            texts(told, question) {
+                scene.take(told, question);
+                draw();
+            },
+            tokens: (name, count) => form.showTokens(name, count),
+            failed: (message) => notes.say(message),
+            fieldsChanged: () => draw(),
         });
-        return element("span", {class: "multipass-number"}, input, ...(fraction ? [shown] : []));
-    }
 
-    function textInput(tab, index, own, declared) {
-        const inherited = index === 0 ? "as above" : "as pass 1";
-        const placeholder = own[declared.name] === "" ? "(empty)" : inherited;
-        const input = element("textarea", {rows: 2, placeholder});
-        input.value = own[declared.name] || "";
-        input.addEventListener("input", () => edit(tab, index, declared.name, input.value));
-        return input;
-    }
-
-    function passFields(tab, index, own, fields) {
-        const title = own.name || `Pass ${index + 1}`;
-        const set = element("fieldset", {class: "multipass-pass", "data-pass": index}, element("legend", {}, title));
-        for (const declared of fields) {
-            if (declared.name === "switch_at" && (index === 0 || (own.kind || "switch") !== "switch")) {
-                continue;
-            }
-            const make = {checkpoint: checkpointInput, switch_at: numberInput}[declared.name] || textInput;
-            const input = make(tab, index, own, declared);
-            const id = `multipass_${tab}_${index}_${declared.name}`;
-            (input.matches("span") ? input.querySelector("input") : input).id = id;
-            const added = declared.name.endsWith("prompt") && own[declared.name] ? ADDED[own.prompt_mode] || "" : "";
-            const label = element("label", {for: id, title: declared.description}, declared.title + added);
-            set.append(element("div", {class: `multipass-field multipass-${declared.name}`}, label, input));
+        function done(plan, text) {
+            panel.change(plan);
+            notes.say(text, () => step(state.undo));
         }
-        return set;
-    }
 
-    function draw(tab) {
-        const fields = JSON.parse(field(tab, "fields").value);
-        const preview = element("div", {class: "multipass-preview", "aria-live": "polite"});
-        const passes = readPlan(tab).passes.map((own, index) => passFields(tab, index, own, fields));
-        form(tab).replaceChildren(...passes, preview);
-        form(tab).dataset.drawn = field(tab, "plan").value;
-        delete form(tab).dataset.asked;
-    }
+        function step(back) {
+            back();
+            notes.say("");
+            changed();
+        }
 
-    // --- which steps would be whose: what the webui announces for the request as it stands in the page ---
-
-    function askedFor(tab) {
-        const value = (id) => gradioApp().querySelector(`#${tab}_${id} input[type=number], #${tab}_${id} input:not([type])`)?.value
-            ?? gradioApp().querySelector(`#${tab}_${id} input`)?.value;
-        const asked = {plan: field(tab, "plan").value, sampler_name: value("sampling"), img2img: tab === "img2img"};
-        asked.enable_hr = Boolean(gradioApp().querySelector(`#${tab}_hr-checkbox input`)?.checked); // img2img has none
-        for (const name of ["steps", "width", "height", "denoising_strength"]) {
-            const given = value(name);
-            if (given) {
-                asked[name] = Number(given);
+        async function importPrompt() {
+            const {prompt, negative_prompt, steps, sampler_name} = page.current(tab);
+            try {
+                const told = await server.send("POST", "import/prompt", JSON.stringify({prompt, negative_prompt, steps, sampler_name}));
+                if (told.passes.length < 2) {
+                    notes.say(dom.t("Nothing in the prompt changes on the way, so no passes were made of it."));
+                    return;
+                }
+                const said = [`${dom.t("Passes made of the prompt:")} ${told.passes.length}.`];
+                if (page.hasStyles(tab)) {
+                    said.push(dom.t("The chosen styles are not in their texts."));
+                }
+                if (tab === "img2img") {
+                    said.push(dom.t("They begin elsewhere: a prompt's editing counts over all steps, passes over those that run."));
+                }
+                done(plans.imported(panel.plan(), told), said.join(" "));
+            } catch (error) {
+                notes.say(error.message);
             }
         }
-        const scheduler = value("scheduler");
-        return scheduler ? {...asked, scheduler} : asked;
+
+        function draw() {
+            chosen = Math.min(chosen, panel.plan().passes.length - 1);
+            const errors = answers.errors();
+            const wrong = new Set([...errors.keys()].map((path) => notes.placeOf(path)?.[0]));
+            pills.draw(timeline.rangeOf, wrong);
+            timeline.draw();
+            form.draw(errors);
+            whole.draw();
+            scene.draw();
+            undo.disabled = !state.canUndo();
+            redo.disabled = !state.canRedo();
+            const {prompt, negative_prompt} = page.current(tab);
+            split.hidden = !/\[[^[\]]*:[^[\]]*\]/.test(`${prompt} ${negative_prompt}`);
+        }
+
+        function changed() {
+            draw();
+            clearTimeout(soon);
+            soon = setTimeout(() => look(), SOON_MS);
+        }
+
+        /** Nothing is asked while the panel is closed, out of sight or off. */
+        function look(anew) {
+            if (timer && state.enabled()) {
+                answers.ask(anew);
+            }
+        }
+
+        function watch(visible) {
+            clearInterval(timer);
+            timer = visible ? setInterval(() => look(), LOOK_MS) : undefined;
+            if (visible) {
+                if (!choices) {
+                    panel.loadChoices();
+                }
+                look();
+            }
+        }
+
+        panel.enabled = state.enabled;
+
+        /** Another tab's plan comes along with its picture. */
+        panel.receive = function(plan) {
+            panel.replace(plan, dom.t("Taken along from txt2img."));
+            page.turnOn(tab);
+        };
+
+        /** The field was changed by somebody else: a pasted picture, a script. */
+        panel.planChanged = function() {
+            if (state.tookOver()) {
+                changed();
+            }
+        };
+
+        root.setAttribute("role", "group");
+        root.setAttribute("aria-label", "Multipass");
+        pills.root.append(dom.element("span", {class: "multipass-tools"}, undo, redo, presets.toggle));
+        root.replaceChildren(pills.root, presets.root, timeline.root, form.root, split, scene.root, whole.root, notes.root);
+        root.addEventListener("keydown", (event) => {
+            const typing = event.target.matches("textarea, input[type=text], input[type=number]");
+            if (!typing && (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+                event.preventDefault();
+                step(event.shiftKey ? state.redo : state.undo);
+            }
+        });
+        presets.acceptDrops(root);
+        page.whenDone(() => {
+            answers.expire();
+            look();
+        });
+        const on = state.begin();
+        chosen = panel.plan().passes.length > 1 ? 1 : 0; // the first is the webui's own, the second is what is new
+        draw();
+        // out of sight are a closed panel, another tab, and what is scrolled away
+        new IntersectionObserver((entries) => watch(entries.at(-1).isIntersecting)).observe(root);
+        panel.restored = () => [on || state.enabled(), state.text()];
+        return panel;
     }
 
-    function describe(own) {
-        const steps = own.end_step - own.first_step;
-        return `${own.name}: ${steps ? `steps ${own.first_step + 1}-${own.end_step}` : "no step"}`;
-    }
+    /** Asked by gradio when the page has come: whether multipass was on, and the plan. */
+    multipass.restored = (tab) => loaded.then(() => panels[tab]?.restored() ?? [false, ""]);
 
-    async function preview(tab) {
-        const shown = form(tab)?.querySelector(".multipass-preview");
-        if (!shown || !shown.offsetParent) { // a closed panel asks nothing
-            return;
-        }
-        const asked = askedFor(tab);
-        const body = JSON.stringify(asked);
-        if (!asked.sampler_name || form(tab).dataset.asked === body) {
-            return;
-        }
-        form(tab).dataset.asked = body;
-        let told;
-        try { // answered once no picture is being made
-            const answer = await fetch("./multipass/v1/validate", {method: "POST", body});
-            told = await answer.json();
-        } catch {
-            told = {};
-        }
-        if (form(tab).dataset.asked !== body) { // changed meanwhile
-            return;
-        }
-        shown.classList.toggle("multipass-refused", told.ok === false);
-        const wrong = (told.errors || []).map((error) => (error.path ? `${error.path}: ` : "") + error.message);
-        shown.textContent = told.ok ? told.passes.map(describe).join(" · ") : wrong.join("; ");
-    }
+    /** Called by gradio when the field changes. */
+    multipass.planChanged = (tab) => panels[tab]?.planChanged();
 
-    // called by gradio when the field changes; our own edits are drawn already, a pasted plan is not
-    window.multipassPlanChanged = function (tab) {
-        if (form(tab) && form(tab).dataset.drawn !== field(tab, "plan").value) {
-            draw(tab);
-        }
-    };
-
-    onUiLoaded(() => {
+    const loaded = new Promise((resolve) => onUiLoaded(() => {
         for (const tab of ["txt2img", "img2img"]) {
-            if (!form(tab)) {
-                continue;
+            const root = multipass.page.find(`#multipass_${tab}_form`);
+            if (root) {
+                try {
+                    panels[tab] = create(tab, root);
+                } catch (error) { // the other tab's is there all the same
+                    console.error(`Multipass: no panel in ${tab}:`, error);
+                }
             }
-            if (!field(tab, "plan").value) {
-                writePlan(tab, EMPTY_PLAN);
-            }
-            draw(tab);
-            // gradio tells nobody of all that changes a field (a pasted picture, a script), so it is looked at
-            setInterval(() => preview(tab), 500);
         }
-    });
+        // the webui copies fields as they are: it would put a plan that is off in the place of one that is not
+        for (const target of ["img2img", "inpaint"]) {
+            multipass.page.find(`#txt2img_send_to_${target}`)?.addEventListener("click", () => {
+                if (panels.txt2img?.enabled()) {
+                    panels.img2img?.receive(panels.txt2img.plan());
+                }
+            });
+        }
+        resolve();
+    }));
 })();

@@ -1,18 +1,21 @@
-"""Where runs are on disk, ``<root>/<date>/<run>``, and files that are written whole or not at all."""
+"""Where runs are on disk, ``<root>/<date>/<run>``, what lies where in a run, and files that are written whole or not at
+all."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 MANIFEST_NAME = "passes.json"
 LATEST = "latest"
+_MASK_ENDING = "-mask.png"
 _RUN = re.compile(r"[0-9A-Za-z][\w.-]{0,127}", re.ASCII)  # the name of a folder, never a way out of one
 
 
@@ -35,12 +38,58 @@ def find(roots: Iterable[Path], run: str) -> Path | None:
     """The folder of a run that has a manifest, by its name or as ``latest``; ``None`` if there is none, or if that is
     no run's name."""
     if run == LATEST:
-        newest = [found[-1] for root in roots if (found := _of_last_day(root))]
-        return max(newest, key=_written_at, default=None)
+        return next(iter(newest(roots, 1)), None)
     if not _RUN.fullmatch(run):
         return None
     found = [path.parent for root in roots for path in root.glob(f"*/{run}/{MANIFEST_NAME}")]
     return max(found, key=_written_at, default=None)
+
+
+def newest(roots: Iterable[Path], most: int) -> list[Path]:
+    """The folders of the runs that were written to last, the newest first. Of old days no more than needed is read."""
+    found = (folder for root in roots for folder in itertools.islice(_newest_first(root), most))
+    return in_order(found)[::-1][:most]
+
+
+def inside(folder: Path, place: str) -> Path | None:
+    """The file that a manifest tells of, by its place in the run's folder; ``None`` where none is there, or where that
+    leads out of the folder: a manifest may come from anywhere."""
+    try:
+        found = (folder / place).resolve()
+    except ValueError:  # a NUL, which no name has
+        return None
+    return found if found.is_relative_to(folder.resolve()) and found.is_file() else None
+
+
+def picture_name(image: int, seed: int) -> str:
+    """Of a run's image, counted from 0."""
+    return f"{image:05}-{seed}.png"
+
+
+def of_original(number: int) -> str:
+    """Where a picture that img2img begins with is in the run's folder."""
+    return f"original/{number:05}.png"
+
+
+def of_pass(index: int, name: str) -> str:
+    """The same of a pass's picture, by the image's name."""
+    return f"pass_{index}/{name}"
+
+
+def of_mask(index: int, name: str) -> str:
+    """The same of the mask of what the pass repainted."""
+    return of_pass(index, name.removesuffix(".png") + _MASK_ENDING)
+
+
+def of_triptych(name: str) -> str:
+    """The same of a picture's triptych."""
+    return f"triptych/{name}"
+
+
+def picture_of(folder: Path, index: int, image: int) -> Path | None:
+    """A pass's picture of an image, both counted from 0; ``None`` if the run has none."""
+    found = folder.glob(of_pass(index, f"{image:05}-*.png"))  # of any seed
+    return next((path for path in found if not path.name.endswith(_MASK_ENDING)), None)
 
 
 def prune(root: Path, keep: int) -> None:
@@ -68,12 +117,9 @@ def whole(target: Path) -> Generator[Path]:
         aside.unlink(missing_ok=True)
 
 
-def _of_last_day(root: Path) -> list[Path]:
+def _newest_first(root: Path) -> Iterator[Path]:
     for day in sorted(root.glob("*"), reverse=True):
-        found = in_order(path.parent for path in day.glob(f"*/{MANIFEST_NAME}"))
-        if found:
-            return found
-    return []
+        yield from reversed(in_order(path.parent for path in day.glob(f"*/{MANIFEST_NAME}")))
 
 
 def _written_at(folder: Path) -> int:

@@ -30,7 +30,13 @@ class Family(enum.Enum):
         """The family whose latent space it has."""
         return _LATENTS.get(self, self)
 
+    @property
+    def side(self) -> int | None:
+        """Of a square picture that its models are made for, in pixels; ``None`` where that is not settled."""
+        return _SIDES.get(self)
 
+
+_SIDES = {Family.SD1: 512, Family.SD2: 768, Family.SDXL: 1024}
 _LATENTS = {Family.SD2: Family.SD1, Family.REFINER: Family.SDXL}
 _TEXT_ENCODERS = {
     "cond_stage_model.transformer.": Family.SD1,

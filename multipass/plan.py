@@ -19,6 +19,8 @@ from multipass.problems import PlanError, Problem, explain
 
 PLAN_VERSION = 1
 MAX_PASSES = 16
+MAX_PLACE = 99
+"""The last place, from 0, at which a subject can be."""
 
 
 class SwitchUnit(enum.Enum):
@@ -44,6 +46,27 @@ class PromptMode(enum.Enum):
     REPLACE = "replace"
     APPEND = "append"
     PREPEND = "prepend"
+
+
+class PromptSyntax(enum.Enum):
+    """How the request's texts are read."""
+
+    HOST = "host"
+    SCENE_BREAK = "scene-break"
+
+
+class Which(enum.Enum):
+    """Which of the subjects that a detector found; a number is a place from left to right, from 0."""
+
+    ALL = "all"
+    LARGEST = "largest"
+
+
+class OnMissing(enum.Enum):
+    """What a subject pass does to a picture in which nothing was found."""
+
+    CONTINUE = "continue"
+    ERROR = "error"
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -86,18 +109,28 @@ class Pass(Strict, frozen=True, kw_only=True):
     name: Name = ""
     enabled: Annotated[bool, Meta(title="Enabled", description="Off: the pass is left out.")] = True
     kind: Annotated[
-        PassKind | None, Meta(title="Kind", description="Absent in the first pass; after it, `switch` by default.")
+        PassKind | None,
+        Meta(
+            title="Kind",
+            description="`switch` goes on with the picture in the making, `refine` redraws the finished one, larger if "
+            "wanted, `subject` repaints a part of it. Absent: switch; the first pass has none.",
+        ),
     ] = None
     switch_at: Annotated[
-        float | None, Meta(title="Switch at", description="Where a switch pass begins, read by the switch unit.")
+        float | None,
+        Meta(title="Switch at", description="When a switch pass takes over; of `steps`, 0.5 is halfway."),
     ] = None
     switch_unit: Annotated[SwitchUnit | None, Meta(title="Switch unit", description="Overrides the plan's.")] = None
     checkpoint: Checkpoint | None = None
-    vae: Annotated[str | None, Meta(title="VAE", description="Absent: the host's rule for the checkpoint.")] = None
+    vae: Annotated[str | None, Meta(title="VAE", description="Absent: what the webui has for the checkpoint.")] = None
     prompt: Prompt | None = None
     negative_prompt: NegativePrompt | None = None
     prompt_mode: Annotated[
-        PromptMode, Meta(title="Prompt mode", description="What the pass's texts do with the inherited ones.")
+        PromptMode,
+        Meta(
+            title="Prompt mode",
+            description="Whether its texts replace the inherited ones or join them.",
+        ),
     ] = PromptMode.REPLACE
     cfg_scale: CfgScale | None = None
     clip_skip: ClipSkip | None = None
@@ -107,6 +140,50 @@ class Pass(Strict, frozen=True, kw_only=True):
     denoising_strength: Strength | None = None
     scale: Annotated[float, Meta(title="Scale", description="Enlarge before refining.", ge=0.25, le=8)] | None = None
     upscaler: Annotated[str, Meta(title="Upscaler", description="What enlarges.", min_length=1)] | None = None
+    target: (
+        Annotated[
+            str, Meta(title="Target", description="`person`, `face` or a detector that the host has.", min_length=1)
+        ]
+        | None
+    ) = None
+    which: Annotated[
+        Which | Annotated[int, Meta(ge=0, le=MAX_PLACE)] | None,
+        Meta(
+            title="Which",
+            description="`all`, the `largest`, or one from the left, 0 the first. Absent: all.",
+        ),
+    ] = None
+    mask: (
+        Annotated[
+            str,
+            Meta(
+                title="Mask",
+                description="A picture, white where it is repainted, instead of a target; in the plan as base64.",
+                min_length=1,
+            ),
+        ]
+        | None
+    ) = None
+    mask_blur: Annotated[int, Meta(title="Mask blur", description="Pixels. Absent: 4.", ge=0, le=64)] | None = None
+    mask_padding: (
+        Annotated[
+            int,
+            Meta(title="Mask padding", description="Pixels around an only masked region. Absent: 32.", ge=0, le=256),
+        ]
+        | None
+    ) = None
+    invert: Annotated[
+        bool | None, Meta(title="Invert", description="Repaint what is not masked instead. Absent: no.")
+    ] = None
+    only_masked: Annotated[
+        bool | None,
+        Meta(title="Only masked", description="Repaint the region at a working size of its own. Absent: yes."),
+    ] = None
+    width: Annotated[Side, Meta(title="Working width", description="Absent: the picture's.")] | None = None
+    height: Annotated[Side, Meta(title="Working height", description="Absent: the picture's.")] | None = None
+    on_missing: Annotated[
+        OnMissing | None, Meta(title="If nothing is found", description="Absent: the picture goes on unchanged.")
+    ] = None
 
     @property
     def is_head(self) -> bool:
@@ -119,6 +196,19 @@ class Common(Strict, frozen=True, kw_only=True):
 
     prompt: str = ""
     negative_prompt: str = ""
+
+
+class ADetailer(Strict, frozen=True, kw_only=True, rename={"index": "pass"}):
+    """What the ADetailer extension does beside a plan; nothing, where it is not there or is off."""
+
+    index: Annotated[
+        int | None,
+        Meta(
+            title="Pass",
+            description="Whose checkpoint and VAE its tabs use that name none. Absent: the last that runs.",
+        ),
+    ] = None
+    prompts: Annotated[bool, Meta(title="Prompts", description="Its tabs without a text use that pass's too.")] = False
 
 
 class Request(Strict, frozen=True, kw_only=True):
@@ -163,9 +253,24 @@ class Plan(Strict, frozen=True, kw_only=True):
     switch_unit: Annotated[SwitchUnit, Meta(title="Switch unit", description="How `switch_at` is read.")] = (
         SwitchUnit.STEPS
     )
+    prompt_syntax: Annotated[
+        PromptSyntax,
+        Meta(
+            title="Prompt syntax",
+            description="`scene-break`: the prompt is scene BREAK common BREAK subject [BREAK subject ...].",
+        ),
+    ] = PromptSyntax.HOST
     common: Common = Common()
     passes: Annotated[tuple[Pass, ...], Meta(description="Run in order.", min_length=1, max_length=MAX_PASSES)]
-    save_passes: Annotated[bool, Meta(description="Keep every pass's picture.")] = True
+    save_passes: Annotated[
+        bool,
+        Meta(title="Keep every pass's picture", description="In the run's folder, beside the finished picture."),
+    ] = True
+    triptych: Annotated[
+        bool,
+        Meta(title="Triptych", description="One picture more: each checkpoint alone, and the plan's, side by side."),
+    ] = False
+    adetailer: Annotated[ADetailer, Meta(title="ADetailer", description="Which pass ADetailer follows.")] = ADetailer()
     request: Request | None = None
 
     @property
@@ -265,7 +370,31 @@ _RANGES: dict[SwitchUnit, tuple[float, str]] = {
 }
 _SWITCH_FIELDS = ("switch_at", "switch_unit")
 _REFINE_FIELDS = ("scale", "upscaler")
+_SUBJECT_FIELDS = (
+    "target",
+    "which",
+    "mask",
+    "mask_blur",
+    "mask_padding",
+    "invert",
+    "only_masked",
+    "width",
+    "height",
+    "on_missing",
+)
 _HEAD_FIELDS = ("steps", "sampler_name", "scheduler", "denoising_strength", *_REFINE_FIELDS)
+_NOT_FIRST = (*_SWITCH_FIELDS, *_REFINE_FIELDS, *_SUBJECT_FIELDS)
+_NOT_OF = {
+    None: ("kind", *_NOT_FIRST),
+    PassKind.SWITCH: (*_HEAD_FIELDS, *_SUBJECT_FIELDS),
+    PassKind.REFINE: (*_SWITCH_FIELDS, *_SUBJECT_FIELDS),
+    PassKind.SUBJECT: _SWITCH_FIELDS,
+}
+
+
+def fields_of(kind: PassKind | None) -> tuple[str, ...]:
+    """The names of what a pass of this kind may have; ``None`` is the first pass, which has no kind."""
+    return tuple(name for name in Pass.__struct_fields__ if name not in _NOT_OF[kind])
 
 
 def _rules(plan: Plan) -> Iterator[Problem]:
@@ -284,6 +413,13 @@ def _rules(plan: Plan) -> Iterator[Problem]:
             if isinstance(value, float) and not math.isfinite(value):
                 yield Problem(f"passes[{index}].{name}", f"expected a finite number, got {value}")
         yield from _kind_rules(plan, index, own)
+    followed = plan.adetailer.index
+    if followed is None:
+        return
+    if not 0 <= followed < len(plan.passes):
+        yield Problem("adetailer.pass", f"expected a pass from 0 to {len(plan.passes) - 1}, got {followed}")
+    elif not plan.passes[followed].enabled:
+        yield Problem("adetailer.pass", f"passes[{followed}] is switched off")
 
 
 def _kind_rules(plan: Plan, index: int, own: Pass) -> Iterator[Problem]:
@@ -291,13 +427,28 @@ def _kind_rules(plan: Plan, index: int, own: Pass) -> Iterator[Problem]:
     if index == 0:
         if own.kind is not None:
             yield Problem(f"{place}.kind", f"the first pass starts the picture and has no kind, got {own.kind.value}")
-        yield from _unexpected(place, own, (*_SWITCH_FIELDS, *_REFINE_FIELDS), "the first pass does not have it")
+        yield from _unexpected(place, own, _NOT_FIRST, "the first pass does not have it")
     elif own.kind in (None, PassKind.SWITCH):
-        yield from _unexpected(place, own, _HEAD_FIELDS, "a switch pass continues its trajectory and does not have it")
+        reason = "a switch pass continues its trajectory and does not have it"
+        yield from _unexpected(place, own, _NOT_OF[PassKind.SWITCH], reason)
         yield from _switch_at_rules(plan, place, own)
     else:
         assert own.kind is not None
-        yield from _unexpected(place, own, _SWITCH_FIELDS, f"a {own.kind.value} pass does not have it")
+        yield from _unexpected(place, own, _NOT_OF[own.kind], f"a {own.kind.value} pass does not have it")
+        if own.kind is PassKind.SUBJECT:
+            yield from _subject_rules(place, own)
+
+
+def _subject_rules(place: str, own: Pass) -> Iterator[Problem]:
+    if own.target is None and own.mask is None:
+        yield Problem(f"{place}.target", "a subject pass needs a target to find, or a mask")
+    elif own.mask is not None:
+        given = "the mask says where: leave it out"
+        yield from _unexpected(place, own, ("target", "which", "on_missing"), given)
+    if own.only_masked is False:
+        yield from _unexpected(
+            place, own, ("width", "height", "mask_padding"), "it is for a region: only_masked is off"
+        )
 
 
 def _unexpected(place: str, own: Pass, names: tuple[str, ...], reason: str) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from multipass import folders
-from multipass.plan import Plan
+from multipass.plan import PassKind, Plan
 from multipass.schedule import Segment
 
 TIMINGS_NAME = "timings.json"
@@ -29,6 +29,7 @@ class Kind(enum.Enum):
     ENCODE = "encode"
     SAMPLE = "sample"
     UPSCALE = "upscale"
+    FIND = "find"
     DECODE = "decode"
 
 
@@ -36,6 +37,7 @@ _WORDS = {
     Kind.LOAD: "loading",
     Kind.ENCODE: "reading the texts",
     Kind.UPSCALE: "upscaling",
+    Kind.FIND: "looking for the subject",
     Kind.DECODE: "decoding",
 }
 
@@ -65,11 +67,15 @@ class Batch(msgspec.Struct, frozen=True):
     Attributes:
         number_of: the passes' numbers, counted from 1, by their index in ``plan.passes``.
         hires: the number of the host's hires fix.
+        repaint: what repainting one subject of one picture is, by the trajectory that does it.
+        alone: as ``number_of``, of those that the first trajectory is rendered with alone, too.
     """
 
     tasks: tuple[Task, ...]
     number_of: Mapping[int, int]
     hires: int
+    repaint: Mapping[int, tuple[Task, ...]] = {}
+    alone: Mapping[int, int] = {}
 
 
 def batch(
@@ -79,29 +85,41 @@ def batch(
     subjects: Mapping[int, str],
     *,
     hires: Task | None,
+    pictures: int = 1,
+    alone: Sequence[int] = (),
 ) -> Batch:
     """The tasks of a batch.
 
     Args:
         laid: the segments of each trajectory.
-        pixels: of all pictures of the batch, for each trajectory.
+        pixels: of all pictures of the batch, for each trajectory; of one for subjects, each of which is sampled alone.
         subjects: what the pace of sampling depends on, by pass index.
         hires: the host's hires fix, without its number.
+        pictures: of the batch. How many subjects there are nobody knows yet: one in each is reckoned with.
+        alone: the passes that the first trajectory is rendered with alone afterwards, by their index.
     """
+    repaint: dict[int, tuple[Task, ...]] = {}
     tasks: list[Task] = []
     number_of: dict[int, int] = {}
     number = hires_number = 0
-    for trajectory, (parts, size) in enumerate(zip(laid, pixels, strict=True)):
+    for trajectory, (own, parts, size) in enumerate(zip(plan.trajectories, laid, pixels, strict=True)):
+        is_subject = own.head.kind is PassKind.SUBJECT
+        sampled: list[Task] = []
         for part in parts:
             number += 1
             index = part.pass_index
             number_of[index] = number
             label, subject = plan.label(index), subjects[index]
-            steps = part.end_step - part.first_step
-            own = [Task(Kind.LOAD, number, label, subject)] if number > 1 else []
-            if trajectory and part.first_step == 0:
-                own.append(Task(Kind.UPSCALE, number, label, plan.passes[index].upscaler or "", pixels=size))
-            tasks += [*own, Task(Kind.SAMPLE, number, label, subject, steps, size)]
+            if is_subject and part.first_step == 0:
+                tasks.append(Task(Kind.FIND, number, label, own.head.target or ""))
+            if number > 1:
+                sampled.append(Task(Kind.LOAD, number, label, subject))
+            if trajectory and part.first_step == 0 and not is_subject:
+                sampled.append(Task(Kind.UPSCALE, number, label, plan.passes[index].upscaler or "", pixels=size))
+            sampled.append(Task(Kind.SAMPLE, number, label, subject, _steps(part), size))
+        if is_subject:
+            repaint[trajectory] = tuple(sampled)
+        tasks += sampled * (pictures if is_subject else 1)
         if hires is not None and trajectory == 0:
             number = hires_number = number + 1
             tasks.append(msgspec.structs.replace(hires, pass_number=number))
@@ -111,9 +129,32 @@ def batch(
         for part in parts
         if number_of[part.pass_index] > 1
     ]
+    alone_number: dict[int, int] = {}
+    for index in alone:
+        number = alone_number[index] = number + 1
+        label, subject = f"{plan.label(index)} alone", subjects[index]
+        tasks.append(Task(Kind.LOAD, number, label, subject))
+        tasks.append(Task(Kind.SAMPLE, number, label, subject, sum(map(_steps, laid[0])), pixels[0]))
     last = tasks[-1]
     decoding = Task(Kind.DECODE, last.pass_number, last.label, "", pixels=last.pixels)
-    return Batch((*encodings, *tasks, decoding), number_of, hires_number)
+    return Batch((*encodings, *tasks, decoding), number_of, hires_number, repaint, alone_number)
+
+
+def with_repaints(tasks: Sequence[Task], repaint: Sequence[Task], times: int) -> tuple[Task, ...]:
+    """A batch's tasks, once it has turned out how many subjects a pass repaints.
+
+    Args:
+        tasks: of a batch; what looks for the subjects is among them.
+        repaint: of one subject, as in the batch; not empty.
+        times: how many there are, in all pictures.
+    """
+    looking = (Kind.FIND, repaint[0].pass_number)
+    behind = next(place for place, task in enumerate(tasks) if (task.kind, task.pass_number) == looking) + 1
+    return (*tasks[:behind], *tuple(repaint) * times, *(task for task in tasks[behind:] if task not in repaint))
+
+
+def _steps(part: Segment) -> int:
+    return part.end_step - part.first_step
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -197,6 +238,42 @@ def told(task: Task, passes: int, step: int | None = None, steps: int = 0, secon
     number = f"Pass {task.pass_number} of {passes}"
     name = f"{number}: {task.label}" if task.label and task.label != f"Pass {task.pass_number}" else number
     return ", ".join([name, doing, *([f"{duration(seconds)} left"] if seconds is not None else [])])
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """How far one pass is.
+
+    Attributes:
+        name: of the pass.
+        steps: of all its samplings: of every subject in every picture.
+        done: of its steps.
+        doing: what is done for it now: ``sampling``, ``loading``; empty where that is another's turn.
+    """
+
+    name: str
+    steps: int
+    done: int
+    doing: str
+
+
+def bars(tasks: Sequence[Task], at: int, done: int) -> tuple[Bar, ...]:
+    """A bar for each pass that is sampled, in order.
+
+    Args:
+        tasks: of a batch.
+        at: the place of the present one among them.
+        done: of its steps, where it is sampled.
+    """
+    now, found = tasks[at], dict[int, Bar]()
+    for place, task in enumerate(tasks):
+        if task.kind is not Kind.SAMPLE:
+            continue
+        steps, number = int(task.amount), task.pass_number
+        doing = _WORDS.get(now.kind, "sampling") if now.pass_number == number else ""
+        before = found.get(number, Bar(task.label, 0, 0, doing))
+        reached = before.done + (steps if place < at else done if place == at else 0)
+        found[number] = msgspec.structs.replace(before, steps=before.steps + steps, done=reached)
+    return tuple(found.values())
 
 
 def duration(seconds: float) -> str:

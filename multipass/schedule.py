@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
+from decimal import ROUND_FLOOR, Decimal
 
 import msgspec
 
@@ -106,20 +108,60 @@ def _first_step(unit: SwitchUnit, own: Pass, steps: SamplingSteps) -> int:
     """The first step at which the pass holds; ``steps.count`` where it never does."""
     at = own.switch_at
     assert at is not None, "the plan's rules require it"
-    count = steps.count
+    if unit is SwitchUnit.STEPS and at == 1:
+        return steps.count  # also where a sampler runs more steps than it was asked for
+    wanted = -at if unit is SwitchUnit.SIGMA else at
+    return next((i for i, reached in enumerate(_reached(unit, steps)) if reached >= wanted), steps.count)
+
+
+def _reached(unit: SwitchUnit, steps: SamplingSteps) -> list[float]:
+    """How far the sampling is at the beginning of each step, in the unit; sigmas negative, because they fall."""
     match unit:
         case SwitchUnit.STEPS:
-            # 1 is never, also where a sampler runs more steps than it was asked for
-            reached = (steps.fraction(i) >= at and at < 1 for i in range(count))
+            return [steps.fraction(i) for i in range(steps.count)]
         case SwitchUnit.TIMESTEP:
             # the webui's Refiner: modules/sd_samplers_common.py, apply_refiner
-            done = (TRAINING_TIMESTEPS - 1 - t for t in steps.timesteps)
-            reached = (d / TRAINING_TIMESTEPS >= at for d in done)
+            return [(TRAINING_TIMESTEPS - 1 - t) / TRAINING_TIMESTEPS for t in steps.timesteps]
         case SwitchUnit.SIGMA:
-            reached = (sigma <= at for sigma in steps.sigmas[:count])
+            return [-sigma for sigma in steps.sigmas[: steps.count]]
         case SwitchUnit.STEP:
-            reached = (i >= at for i in range(count))
-    return next((i for i, here in enumerate(reached) if here), count)
+            return [float(i) for i in range(steps.count)]
+
+
+def points(unit: SwitchUnit, steps: SamplingSteps | None) -> tuple[float, ...]:
+    """For every step the ``switch_at`` with which a pass begins there, and last the one with which it gets no step: the
+    inverse of ``segments``, in numbers with few decimals.
+
+    A step that no value of this unit names (where a sampler goes back to more noise, or past what it was asked for)
+    has that of the next one that has one.
+
+    Args:
+        steps: ``None`` for a trajectory without a step.
+    """
+    never = 1.0
+    if unit is SwitchUnit.SIGMA:
+        never = 0.0
+    elif unit is SwitchUnit.STEP:
+        never = float(steps.count if steps is not None else 0)
+    furthest = -math.inf
+    named: list[float | None] = []
+    for reached in _reached(unit, steps) if steps is not None else ():
+        # in the unit "steps" 1 is never
+        highest = min(reached, math.nextafter(1, 0)) if unit is SwitchUnit.STEPS else reached
+        named.append(_shortest(furthest, highest) if highest > furthest else None)
+        furthest = max(furthest, highest)
+    found = [never]
+    for value in reversed(named):
+        found.append(found[-1] if value is None else abs(value))
+    return tuple(reversed(found))
+
+
+def _shortest(above: float, up_to: float) -> float:
+    """The number of the fewest decimals that is more than ``above`` and at most ``up_to``; of several, the highest."""
+    exact = Decimal(repr(up_to))
+    decimals = -int(exact.as_tuple().exponent)
+    candidates = (float(exact.quantize(Decimal(1).scaleb(-count), ROUND_FLOOR)) for count in range(decimals))
+    return next((number for number in candidates if number > above), up_to)
 
 
 def describe(plan: Plan, parts: tuple[Segment, ...]) -> str:

@@ -2,7 +2,7 @@
 
 from modules import script_callbacks, scripts
 
-from multipass.hosts.webui import api, models, script, settings, ui
+from multipass.hosts.webui import api, memo, models, script, settings, ui, xyz
 
 
 class Multipass(scripts.Script):
@@ -17,7 +17,6 @@ class Multipass(scripts.Script):
     def ui(self, is_img2img):
         panel = ui.build("img2img" if is_img2img else "txt2img")
         self.infotext_fields = panel.infotext_fields
-        self.paste_field_names = panel.paste_field_names
         return [panel.enabled, panel.plan]
 
     def before_process(self, p, *args):
@@ -38,5 +37,7 @@ class Multipass(scripts.Script):
 
 script_callbacks.on_app_started(api.register)
 script_callbacks.on_model_loaded(models.note_loaded)
+script_callbacks.on_before_ui(xyz.register)
 script_callbacks.on_ui_settings(settings.register)
 script_callbacks.on_app_started(models.register)
+script_callbacks.on_app_started(memo.register)

@@ -33,13 +33,17 @@ def package(name: str) -> str:
         return parts[0]
     if parts[1:2] == ["hosts"]:
         return ".".join(parts[:3])
+    if parts[1:2] in (["detection"], ["drawing"], ["masks"]):
+        return "pictures"
     return "multipass.cache" if parts[1:2] == ["cache"] else "core"
 
 
 FORBIDDEN = {
     "core": HOSTS
     | HEAVY
-    | {"multipass.cache", "multipass.hosts", "multipass.hosts.webui", "multipass.hosts.standalone"},
+    | {"pictures", "multipass.cache", "multipass.hosts", "multipass.hosts.webui", "multipass.hosts.standalone"},
+    "pictures": HOSTS
+    | {"torch", "multipass.cache", "multipass.hosts", "multipass.hosts.webui", "multipass.hosts.standalone"},
     "multipass.cache": HOSTS | {"diffusers", "multipass.hosts", "multipass.hosts.webui", "multipass.hosts.standalone"},
     "multipass.hosts": HOSTS | HEAVY,
     "multipass.hosts.webui": {"diffusers", "multipass.hosts.standalone"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 import torch
 
-GB = 1 << 30
+MB, GB = 1 << 20, 1 << 30
 _RESERVE = 2 * GB, 0.1  # of RAM stays free: this, or this part of all there is, whichever is more
 _VRAM_PART = 0.25  # of a card is left to what is computed on it
 

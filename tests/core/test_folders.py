@@ -45,6 +45,22 @@ def test_the_latest_is_the_one_written_to_last(tmp_path: Path) -> None:
     assert folders.find(roots, "latest") == ones[3]
 
 
+@given(st.integers(0, 99999), st.integers(0, 2**32 - 1), st.integers(0, 12))
+def test_a_pass_s_picture_is_found_by_its_image_whatever_its_seed(
+    tmp_path_factory: pytest.TempPathFactory, image: int, seed: int, index: int
+) -> None:
+    run = tmp_path_factory.mktemp("run")
+    name = folders.picture_name(image, seed)
+    others = folders.picture_name(image + 1, seed), folders.picture_name(image, seed)
+    places = [folders.of_mask(index, name), folders.of_pass(index, others[0]), folders.of_pass(index + 1, others[1])]
+    for place in places:
+        (run / place).parent.mkdir(exist_ok=True)
+        (run / place).touch()
+    assert folders.picture_of(run, index, image) is None
+    (run / folders.of_pass(index, name)).touch()
+    assert folders.picture_of(run, index, image) == run / folders.of_pass(index, name)
+
+
 @given(
     st.one_of(
         st.text(max_size=40), st.sampled_from(["..", "../secret", "*", "?" * 11, ".", "", "a/../secret", "[0-9]*"])
@@ -89,3 +105,27 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "one")]
+
+
+def test_the_newest_come_first_from_all_roots_and_no_more_than_asked(tmp_path: Path) -> None:
+    roots = tmp_path / "saved", tmp_path / "temporary", tmp_path / "not there"
+    made = [a_run(roots[number % 2], number + 1) for number in range(5)]
+    older = roots[0] / "2001-02-03" / "000000-0000"
+    older.mkdir(parents=True)
+    (older / folders.MANIFEST_NAME).write_text("{}")
+    os.utime(older / folders.MANIFEST_NAME, ns=(0, 0))
+    assert folders.newest(roots, 3) == made[:1:-1]
+    assert folders.newest(roots, 9) == [*reversed(made), older]
+
+
+def test_a_file_is_one_of_the_folder_s_own(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "pass_0").mkdir(parents=True)
+    own = run / "pass_0/00000-7.png"
+    for path in (own, tmp_path / "x", tmp_path / "running"):
+        path.touch()
+    (run / "link").symlink_to(tmp_path / "x")
+    assert folders.inside(run, "pass_0/00000-7.png") == own.resolve()
+    assert folders.inside(run, "pass_0/../pass_0/00000-7.png") == own.resolve()
+    for place in ("../x", "pass_0/../../x", str(tmp_path / "x"), "link", "../running", "pass_0", "none", "", "a\0b"):
+        assert folders.inside(run, place) is None

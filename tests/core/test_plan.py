@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multipass.plan import Plan, PlanError, decode, encode, json_schema
-from tests.core.strategies import refined_plans
+from tests.core.strategies import subject_plans
 
 TWO = {
     "version": 1,
@@ -87,6 +87,11 @@ def test_the_contract_example_is_read() -> None:
         (two(prompt=["a"]), "passes[1].prompt: expected a text, got 1 of them"),
         (two(scale=2), "passes[1].scale: a switch pass continues its trajectory and does not have it"),
         (two(switch_at=float("nan")), "passes[1].switch_at: expected a finite number, got nan"),
+        (two() | {"adetailer": {"pass": 2}}, "adetailer.pass: expected a pass from 0 to 1, got 2"),
+        (two() | {"adetailer": {"pass": -1}}, "adetailer.pass: expected a pass from 0 to 1, got -1"),
+        (two() | {"adetailer": {"pass": "b"}}, 'adetailer.pass: expected a whole number, got "b"'),
+        (two(enabled=False) | {"adetailer": {"pass": 1}}, "adetailer.pass: passes[1] is switched off"),
+        (two() | {"adetailer": {"index": 1}}, "adetailer.index: unknown field"),
         ({"version": 2, "passes": [{}]}, "version: expected 1, got 2"),
         ({"passes": [{}]}, "version: required"),
         ({"version": 1, "passes": []}, "passes: expected a list of 1 to 16 passes, got 0 of them"),
@@ -101,6 +106,14 @@ def test_the_contract_example_is_read() -> None:
 )
 def test_what_is_wrong_is_refused_with_its_place(plan: object, expected: str) -> None:
     assert any(problem.startswith(expected) for problem in problems(plan)), problems(plan)
+
+
+def test_which_pass_adetailer_follows() -> None:
+    plan = decode(two() | {"adetailer": {"pass": 0, "prompts": True}})
+    assert (plan.adetailer.index, plan.adetailer.prompts) == (0, True)
+    assert '"adetailer":{"pass":0,"prompts":true}' in encode(plan)
+    assert (decode(two()).adetailer.index, decode(two()).adetailer.prompts) == (None, False)
+    assert "adetailer" not in encode(decode(two()))
 
 
 def test_every_broken_rule_is_told_at_once() -> None:
@@ -160,7 +173,7 @@ def test_a_head_inherits_how_it_samples_from_the_head_before() -> None:
     assert (switched.checkpoint, switched.cfg_scale, switched.steps) == ("b", 5, None)
 
 
-@given(refined_plans())
+@given(subject_plans())
 def test_trajectories_are_the_enabled_passes_each_begun_by_its_head(plan: Plan) -> None:
     trajectories = plan.trajectories
     assert tuple(own for trajectory in trajectories for own in trajectory.passes) == plan.running
@@ -168,13 +181,13 @@ def test_trajectories_are_the_enabled_passes_each_begun_by_its_head(plan: Plan) 
     assert not any(own.is_head for trajectory in trajectories for _, own in trajectory.passes[1:])
 
 
-@given(refined_plans())
+@given(subject_plans())
 def test_a_plan_written_and_read_is_the_same_plan(plan: Plan) -> None:
     assert decode(encode(plan)) == plan
     assert encode(decode(encode(plan))) == encode(plan)
 
 
-@given(refined_plans())
+@given(subject_plans())
 def test_every_plan_fits_the_published_schema(plan: Plan) -> None:
     jsonschema.validate(json.loads(encode(plan)), json_schema())
 

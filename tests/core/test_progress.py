@@ -9,7 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multipass.plan import decode
-from multipass.progress import Kind, Task, Timings, batch, duration, left, read, rest, told, write
+from multipass.progress import (
+    Bar,
+    Batch,
+    Kind,
+    Task,
+    Timings,
+    bars,
+    batch,
+    duration,
+    left,
+    read,
+    rest,
+    told,
+    with_repaints,
+    write,
+)
 from multipass.schedule import Segment
 
 kinds = st.sampled_from(Kind)
@@ -97,6 +112,68 @@ def test_the_tasks_of_a_batch_are_in_order_and_numbered_by_pass() -> None:
     ]
 
 
+def repainting(pictures: int = 1) -> Batch:
+    """A scene, a subject with a switch in its trajectory, and a refine pass."""
+    subject = {"name": "subject", "kind": "subject", "target": "person", "denoising_strength": 0.5}
+    passes = [{"name": "scene"}, subject, {"name": "late", "switch_at": 0.5}, {"name": "all", "kind": "refine"}]
+    laid = [
+        (Segment(0, 0, 5, 9.0, 0.0),),
+        (Segment(1, 0, 2, 4.0, 2.0), Segment(2, 2, 4, 2.0, 0.0)),
+        (Segment(3, 0, 3, 2.0, 0.0),),
+    ]
+    subjects = {0: "x", 1: "y", 2: "x", 3: "x"}
+    plan = decode({"version": 1, "passes": passes})
+    return batch(plan, laid, [100, 50, 100], subjects, hires=None, pictures=pictures)
+
+
+@given(st.integers(1, 3), st.integers(0, 9))
+def test_a_batch_with_as_many_repaints_as_subjects_were_found(pictures: int, found: int) -> None:
+    made = repainting(pictures)
+    told = with_repaints(made.tasks, made.repaint[1], found)
+    kinds = [(task.kind.value, task.pass_number) for task in told]
+    assert kinds == [
+        ("encode", 2),
+        ("encode", 3),
+        ("encode", 4),
+        ("sample", 1),
+        ("find", 2),
+        *[("load", 2), ("sample", 2), ("load", 3), ("sample", 3)] * found,
+        ("load", 4),
+        ("upscale", 4),
+        ("sample", 4),
+        ("decode", 4),
+    ]
+    assert with_repaints(told, made.repaint[1], pictures) == made.tasks
+
+
+@pytest.mark.parametrize("found", [0, 1, 7])
+def test_the_bars_of_a_batch_in_which_so_many_subjects_were_found(found: int) -> None:
+    made = repainting()
+    at = 4
+    assert made.tasks[at].kind is Kind.FIND
+    looking = "looking for the subject"
+    before = (Bar("scene", 5, 5, ""), Bar("subject", 2, 0, looking), Bar("late", 2, 0, ""), Bar("all", 3, 0, ""))
+    assert bars(made.tasks, at, 0) == before
+    tasks, steps = with_repaints(made.tasks, made.repaint[1], found), 2 * found
+    both = (Bar("subject", steps, 0, looking), Bar("late", steps, 0, "")) if found else ()
+    assert bars(tasks, at, 0) == (Bar("scene", 5, 5, ""), *both, Bar("all", 3, 0, ""))
+    for place in range(at, len(tasks)):
+        shown = {bar.name: bar.done for bar in bars(tasks, place, 0)}
+        assert shown["scene"] == 5, "what is done stays done"
+        assert shown["all"] == (3 if tasks[place].kind is Kind.DECODE else 0)
+
+
+def test_two_pictures_of_a_batch_are_one_bar_for_a_subject_pass() -> None:
+    tasks = repainting(pictures=2).tasks
+    second = [place for place, task in enumerate(tasks) if (task.kind, task.pass_number) == (Kind.SAMPLE, 2)][1]
+    assert bars(tasks, second, 1) == (
+        Bar("scene", 5, 5, ""),
+        Bar("subject", 4, 3, "sampling"),
+        Bar("late", 4, 2, ""),
+        Bar("all", 3, 0, ""),
+    )
+
+
 def test_it_forgets_the_oldest() -> None:
     timings = Timings()
     for number in range(500):
@@ -139,3 +216,19 @@ def test_a_duration_has_no_sixty_of_anything(seconds: float) -> None:
     text = duration(seconds)
     assert "60 s" not in text
     assert "60 min" not in text
+
+
+@given(st.lists(st.sampled_from(Kind), min_size=1, max_size=12), st.data())
+def test_a_bar_for_each_pass_that_is_sampled(kinds: list[Kind], data: st.DataObject) -> None:
+    tasks = [Task(kind, place // 2 + 1, f"p{place // 2 + 1}", "a", 8) for place, kind in enumerate(kinds)]
+    at = data.draw(st.integers(0, len(tasks) - 1))
+    done = data.draw(st.integers(0, 8)) if tasks[at].kind is Kind.SAMPLE else 0
+    sampled = [(place, task) for place, task in enumerate(tasks) if task.kind is Kind.SAMPLE]
+    numbers = sorted({task.pass_number for _, task in sampled})
+    found = bars(tasks, at, done)
+    assert [own.name for own in found] == [f"p{number}" for number in numbers]
+    for number, own in zip(numbers, found, strict=True):
+        places = [place for place, task in sampled if task.pass_number == number]
+        assert own.steps == 8 * len(places)
+        assert own.done == sum(8 if place < at else done if place == at else 0 for place in places)
+        assert bool(own.doing) == (number == tasks[at].pass_number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import msgspec
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from multipass.plan import Plan, PlanError, SwitchUnit, decode
 from multipass.run import PlanRun
-from multipass.schedule import SamplingSteps, Segment, describe, segments, starts_with
-from tests.core.strategies import laid_out, plans, sampling_steps
+from multipass.schedule import SamplingSteps, Segment, describe, points, segments, starts_with
+from tests.core.strategies import laid_out, plans, sampling_steps, uneven_steps
 
 
 def linear(count: int) -> SamplingSteps:
@@ -180,3 +181,48 @@ def test_every_evaluation_belongs_to_the_step_that_it_was_begun_for(steps: Sampl
     assert [steps.step_of(steps.first_evaluation(i)) for i in range(steps.count)] == list(range(steps.count))
     second_order = msgspec.structs.replace(steps, evaluations=tuple(2 * i for i in range(steps.count)))
     assert [second_order.step_of(i) for i in range(2 * steps.count)] == [i // 2 for i in range(2 * steps.count)]
+
+
+def begins(unit: SwitchUnit, at: float, steps: SamplingSteps) -> int:
+    """The step at which a second pass begins, ``steps.count`` where it gets none."""
+    parts = segments(plan(at, unit=unit.value), steps)
+    return next((part.first_step for part in parts if part.pass_index == 1), steps.count)
+
+
+@given(st.sampled_from(SwitchUnit), sampling_steps())
+def test_every_step_has_the_point_at_which_a_pass_begins_there(unit: SwitchUnit, steps: SamplingSteps) -> None:
+    """Where no two steps are one to the unit, as two may be by their timesteps."""
+    apart = unit is not SwitchUnit.TIMESTEP or len(set(steps.timesteps)) == steps.count
+    found = [begins(unit, at, steps) for at in points(unit, steps)]
+    assert not apart or found == list(range(steps.count + 1))
+
+
+@given(st.sampled_from(SwitchUnit), uneven_steps())
+def test_a_step_without_a_point_has_that_of_the_next_one(unit: SwitchUnit, steps: SamplingSteps) -> None:
+    """Also where a sampler goes back to more noise, asks more often, or runs more or less than it was asked to."""
+    found = [begins(unit, at, steps) for at in points(unit, steps)]
+    below_never = math.nextafter(1, 0)  # of a step at 1, past what was asked for
+    tried = [0.0, below_never, 1.0, *steps.sigmas, *range(steps.count + 1)]
+    tried += [steps.fraction(i) for i in range(steps.count)]
+    tried += [(999 - timestep) / 1000 for timestep in steps.timesteps]
+    highest = {SwitchUnit.SIGMA: 1e6, SwitchUnit.STEP: steps.count}.get(unit, 1)
+    tried = [at for at in tried if 0 <= at <= highest and (unit is not SwitchUnit.STEP or at % 1 == 0)]
+    named = {begins(unit, at, steps) for at in tried} | {steps.count}
+    assert found == [min(step for step in named if step >= i) for i in range(steps.count + 1)]
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        ("steps", [0, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 1]),
+        ("timestep", [0, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 1]),
+        ("sigma", [8, 7, 6, 5, 4, 3, 2, 1, 0]),
+        ("step", [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+    ],
+)
+def test_points_are_numbers_that_people_write(unit: str, expected: list[float]) -> None:
+    assert list(points(SwitchUnit(unit), linear(8))) == expected
+
+
+def test_a_trajectory_without_a_step_has_one_point() -> None:
+    assert [points(unit, None) for unit in SwitchUnit] == [(1.0,), (1.0,), (0.0,), (0.0,)]

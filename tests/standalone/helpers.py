@@ -41,10 +41,11 @@ class Drawn:
     passes: list[tuple[int, int]] = field(default_factory=list)
     records: list[PassRecord] = field(default_factory=list)
     kept: list[Image.Image] = field(default_factory=list)
+    masks: list[Image.Image] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     image: Image.Image | None = None
 
-    def pass_begins(self, part: Segment) -> None:
+    def pass_begins(self, part: Segment, subject: str = "") -> None:
         self.passes.append((part.pass_index, len(self.latents)))
 
     def doing(self, what: str) -> None:
@@ -53,9 +54,12 @@ class Drawn:
     def step_done(self, index: int, latent: Tensor) -> None:
         self.latents.append(latent.clone())
 
-    def keep(self, part: Segment, image: Image.Image) -> str:
-        self.kept.append(image)
-        return f"pass {part.pass_index}"
+    def say(self, text: str) -> None:
+        self.done.append(text)
+
+    def keep(self, part: Segment, image: Image.Image, *, is_mask: bool = False) -> str:
+        (self.masks if is_mask else self.kept).append(image)
+        return f"{'mask' if is_mask else 'pass'} {part.pass_index}"
 
     @property
     def pixels(self) -> np.ndarray:

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from multipass import presets
 from multipass.hosts.standalone import engine
 from multipass.hosts.standalone.cli import main
 from multipass.manifest import MANIFEST_NAME
@@ -53,6 +54,16 @@ def render(write: Callable[[object], str], checkpoints: Path, out: Path) -> Rend
         return main(["render", write(content), "--checkpoints", str(checkpoints), "--out", str(out), *options])
 
     return render
+
+
+@pytest.fixture
+def mask(tmp_path: Path) -> Path:
+    """White on the left of 64x64."""
+    path = tmp_path / "mask.png"
+    whole = Image.new("L", (64, 64))
+    whole.paste(255, (0, 0, 24, 64))
+    whole.save(path)
+    return path
 
 
 def the_manifest(out: Path) -> tuple[Path, dict[str, Any]]:
@@ -401,8 +412,8 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
             "passes[0].denoising_strength: the command begins",
         ),
         (
-            plan({"checkpoint": "a"}, {"kind": "subject"}),
-            "passes[1].kind: the command does not render subject",
+            plan({"checkpoint": "a"}, {"kind": "subject", "target": "hand", "denoising_strength": 0.5}),
+            'passes[1].target: the command finds person and face, got "hand"',
         ),
         (plan({"checkpoint": "a", "vae": "x"}), "passes[0].vae: "),
         (plan({"checkpoint": "a", "sampler_name": "Heun"}), "passes[0].sampler_name: the command has no sampler"),
@@ -533,6 +544,27 @@ def test_what_validate_announces_is_what_runs(
         folder.rename(out.parent / unit)
 
 
+def test_presets_are_listed_and_printed_to_be_filled_in(
+    render: Render, mask: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["presets"]) == 0
+    listed = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == list(presets.SHIPPED)
+    for name in listed:
+        assert main(["presets", name]) == 0
+        preset = json.loads(capsys.readouterr().out)
+        for own, checkpoint in zip(preset["passes"], "abab", strict=False):
+            own["checkpoint"] = checkpoint
+        request = {"seed": 7, "steps": 4, "width": 64, "height": 64, "sampler_name": "Euler"}
+        request["prompt"] = "a beach BREAK photorealistic BREAK an astronaut"
+        subjects = (n for n, own in enumerate(preset["passes"]) if own.get("kind") == "subject")
+        options = (("--mask", f"passes[{index}]={mask}") for index in subjects)
+        assert render({**preset, "request": request}, *chain.from_iterable(options)) == 0
+        capsys.readouterr()
+    assert main(["presets", "Toon to foto"]) == 2
+    assert 'did you mean "Toon to photo"?' in capsys.readouterr().err
+
+
 def test_schema_accepts_a_plan_and_not_another_thing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
@@ -598,3 +630,74 @@ def test_a_bar_for_every_pass(render: Render, monkeypatch: pytest.MonkeyPatch) -
 
 
 ALL_DOINGS = ("loading a", "loading b", "upscaling", "encoding", "decoding")
+
+
+SUBJECT = {"kind": "subject", "target": "person", "denoising_strength": 0.6, "checkpoint": "b", "mask_blur": 0}
+
+
+def test_a_mask_on_the_command_line_is_what_is_repainted_and_is_in_the_run(
+    render: Render, out: Path, mask: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = {"name": "scene", "checkpoint": "a"}
+    raw = plan(scene, SUBJECT | {"name": "person", "which": 1}, {"switch_at": 0.5, "checkpoint": "c"}, seed=7)
+    assert render(raw, "--mask", f"passes[1]={mask}", "--count", "2") == 0
+    folder, manifest = the_manifest(out)
+    assert manifest["plan"]["passes"][1].keys() == SUBJECT.keys() - {"target"} | {"name", "mask"}
+    for number, image in enumerate(manifest["images"]):
+        first, *others = image["passes"]
+        name = f"{number:05}-{7 + number}"
+        assert (first["subjects"], first["mask"]) == (None, None)
+        assert [(own["subjects"], own["mask"]) for own in others] == [(1, f"pass_1/{name}-mask.png")] * 2
+        kept = Image.open(folder / others[0]["mask"])
+        assert (kept.size, kept.getbbox()) == ((64, 64), (0, 0, 24, 64))
+        before, repainted, after = (np.asarray(Image.open(folder / own["picture"])) for own in image["passes"])
+        for picture in (repainted, after):
+            assert (picture[:, 24:] == before[:, 24:]).all()
+            assert (picture[:, :24] != before[:, :24]).any(axis=-1).mean() > 0.9
+        assert (after == np.asarray(Image.open(folder / image["picture"]))).all()
+    capsys.readouterr()
+    again = out.parent / "again"
+    assert main(["render", str(folder / MANIFEST_NAME), "--checkpoints", str(checkpoints), "--out", str(again)]) == 0
+    repeated = [Image.open(file).tobytes() for file in sorted(again.glob("multipass/*/*/*.png"))]
+    assert repeated == [Image.open(folder / image["picture"]).tobytes() for image in manifest["images"]]
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("people.png", "--mask: expected passes[N]=FILE, as in passes[1]=people.png, got people.png"),
+        ("passes[7]=people.png", "--mask: there is no passes[7], the plan has 2"),
+        ("passes[1]=nosuch.png", "cannot read nosuch.png: No such file or directory"),
+        ("passes[0]={mask}", "passes[0].mask: the first pass does not have it"),
+        ("passes[1]={plan}", "passes[1].mask: expected a picture in base64"),
+    ],
+)
+def test_a_mask_that_will_not_do_is_refused(
+    render: Render, out: Path, mask: Path, option: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert render(plan({"checkpoint": "a"}, SUBJECT), "--mask", option.format(mask=mask, plan=__file__)) == 2
+    assert told in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_sweep_reaches_the_fields_of_a_subject_pass(
+    write: Callable[[object], str], checkpoints: Path, out: Path, mask: Path
+) -> None:
+    asked = ["sweep", write(plan({"checkpoint": "a"}, SUBJECT, seed=7)), "--mask", f"passes[1]={mask}"]
+    axis = ["--axis", "passes[1].mask_blur=0,4", "--axis", "passes[1].invert=false,true"]
+    assert main([*asked, *axis, "--checkpoints", str(checkpoints), "--out", str(out)]) == 0
+    pictures = {Image.open(path).tobytes() for path in out.glob("multipass/*/*/*.png")}
+    assert len(pictures) == 4
+
+
+def test_the_prompt_s_parts_become_passes(
+    write: Callable[[object], str], mask: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = {**plan({"checkpoint": "a"}, SUBJECT), "prompt_syntax": "scene-break"}
+    asked = ["validate", write(scene), "--mask", f"passes[1]={mask}", "--prompt"]
+    assert main([*asked, "a beach BREAK photo BREAK an astronaut"]) == 0
+    assert len(capsys.readouterr().out.strip().split("; ")) == 2
+    assert main([*asked, "a beach"]) == 2
+    assert "--prompt: expected scene BREAK common BREAK subject, got one part" in capsys.readouterr().err
+    assert main([*asked, "a BREAK b BREAK c BREAK d"]) == 2
+    assert "--prompt: it has more subjects than the plan has passes" in capsys.readouterr().err

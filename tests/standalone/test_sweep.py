@@ -180,3 +180,70 @@ def test_a_sweep_that_is_stopped_leaves_the_runs_it_has(
     assert sweep(A_TO_B, "passes[1].switch_at=0.2,0.8") == 130
     manifests = [read(Path(line)) for line in capsys.readouterr().out.splitlines()]
     assert [manifest.status.value for manifest in manifests] == ["done", "interrupted"]
+
+
+# --- what is computed ----------------------------------------------------------------------------------------------
+
+
+def counts(runs: list[tuple[Path, Manifest]]) -> list[tuple[int, int]]:
+    """Evaluations computed and remembered, of each run."""
+    return [
+        (sum(own.unet_evaluations for own in image.passes), sum(own.memo_hits for own in image.passes))
+        for _, manifest in runs
+        for image in manifest.images
+    ]
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "Euler a", "DPM++ 2M", "DDIM"])
+def test_c21_steps_that_pictures_have_in_common_are_computed_once(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    calls: list[str] = []
+    unet = Checkpoint.unet.fget  # type: ignore[attr-defined]
+
+    def counted(checkpoint: Checkpoint) -> Any:
+        calls.append(checkpoint.file.name)
+        return unet(checkpoint)
+
+    monkeypatch.setattr(Checkpoint, "unet", property(counted))
+    passes = {"checkpoint": "a"}, {"switch_at": 1, "checkpoint": "b"}
+    raw, axis = plan(*passes, unit="step", seed=7, sampler_name=sampler), "passes[1].switch_at=0,2,4,5"
+    assert sweep(raw, axis, options=("--memo", "0")) == 0
+    whole, reference = said(capsys)
+    steps = counts(whole)[0][0]
+    assert counts(whole) == [(steps, 0)] * 4
+    assert len(calls) == 4 * steps
+    calls.clear()
+    assert sweep(raw, axis) == 0
+    runs, grid = said(capsys)
+    assert (grid == reference).all()
+    ranges = [[min(at, steps), steps] for at in (0, 2, 4, 5)]
+    of_a, of_b = max(first for first, _ in ranges), sum(end - first for first, end in ranges)
+    assert (calls.count("a"), calls.count("b")) == (of_a, of_b)
+    assert sum(made for made, _ in counts(runs)) == of_a + of_b
+    assert sum(spared for _, spared in counts(runs)) == 4 * steps - of_a - of_b
+
+
+def test_c21_a_second_pass_of_another_prompt_costs_that_pass_alone(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refined = {"kind": "refine", "denoising_strength": 0.5, "steps": 4, "sampler_name": "Euler a"}
+    raw = plan({"checkpoint": "a"}, {"switch_at": 0.5, "checkpoint": "b"}, refined, seed=7)
+    assert sweep(raw, "passes[2].prompt=a fox,an owl", "passes[1].cfg_scale=1,3") == 0
+    runs, _ = said(capsys)
+    found = {
+        (manifest.plan.passes[2].prompt, manifest.plan.passes[1].cfg_scale): [
+            own.unet_evaluations for own in manifest.images[0].passes
+        ]
+        for _, manifest in runs
+    }
+    assert sorted(found.values()) == [[0, 0, 4], [0, 0, 4], [0, 3, 4], [3, 3, 4]]
+
+
+def test_a_memo_without_room_computes_everything(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep(A_TO_B, "passes[1].switch_at=0.5,1", options=("--memo", "0.001")) == 0
+    runs, _ = said(capsys)
+    assert counts(runs) == [(6, 0)] * 2
+    assert sweep(A_TO_B, "passes[1].switch_at=0.5,1", options=("--memo", "1")) == 0
+    runs, _ = said(capsys)
+    assert sorted(counts(runs)) == [(3, 3), (6, 0)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,39 +9,18 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.webui import checkpoints, table
-from tests.webui.asking import OUR_OPTIONS, REQUEST
+from tests.webui import browsing, checkpoints, families, table
+from tests.webui.asking import KNOWN_OPTIONS, REQUEST, b64, settings
+from tests.webui.browsing import Panel
 from tests.webui.host import ROOT, Install, Webui, changes, find_install, running
 
 PROBE = Path(__file__).parent / "probe"
 EXTENSIONS = {"multipass": ROOT, "probe": PROBE}
-# the host forgets to put back overridden options that are not in its config.json: let them be there
-KNOWN_OPTIONS = {
-    "sd_model_checkpoint": "soft",
-    "refiner_switch_by_sample_steps": False,
-    "hires_fix_refiner_pass": "second pass",
-    "samples_save": False,
-    "live_previews_enable": False,
-    "CLIP_stop_at_last_layers": 1,
-    "sd_vae": "Automatic",
-    "sd_checkpoints_limit": 1,
-    "sd_noise_schedule": "Default",
-    "img2img_fix_steps": False,
-    "token_merging_ratio": 0,
-    "token_merging_ratio_hr": 0,
-    "img2img_extra_noise": 0,
-    "use_old_scheduling": False,
-    "pad_cond_uncond": False,
-    "eta_noise_seed_delta": 0,
-    "s_min_uncond": 0,
-    "s_min_uncond_all": False,
-    "emphasis": "Original",
-    **OUR_OPTIONS,
-    "outdir_samples": "",
-}
 STYLES = """name,prompt,negative_prompt
 starry,"{prompt}, a star",an owl
+and an owl,"BREAK an owl",
 """
 
 
@@ -70,6 +47,8 @@ def settle(host: Webui) -> None:
     host.set_options(**KNOWN_OPTIONS)
     if host.install.host == "reforge":  # which takes a model apart before it loads another, for seconds
         host.set_options(sd_checkpoints_limit=12)
+    if not host.install.is_forge_family:  # of which one has numbers for it
+        host.set_options(fp8_storage="Disable")
     host.generate(steps=1, width=64, height=64)
 
 
@@ -115,10 +94,31 @@ def unchanged(webui: Webui) -> Iterator[Callable[[], None]]:
 @pytest.fixture(scope="session")
 def picture() -> str:
     """Something to start img2img from, as the API takes it."""
-    image = Image.radial_gradient("L").resize((128, 64)).convert("RGB")
-    data = io.BytesIO()
-    image.save(data, "PNG")
-    return base64.b64encode(data.getvalue()).decode()
+    return b64(Image.radial_gradient("L").resize((128, 64)).convert("RGB"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = next(filter(None, map(shutil.which, browsing.BROWSERS)), None)
+    if path is None:
+        pytest.skip("no chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=browsing.ARGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, webui: Webui) -> Iterator[Page]:
+    """The webui's, as a browser that was never there before sees it."""
+    with browsing.opened(browser, webui.url) as page:
+        yield page
+
+
+@pytest.fixture
+def panel(page: Page, webui: Webui) -> Panel:
+    """Open, with the two passes that it has at first."""
+    return Panel(page, webui).open()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -132,6 +132,28 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     found = find_install()
     if isinstance(recorder, table.Recorder) and found is not None:
         table.write(found.host, recorder.outcomes())
+
+
+@pytest.fixture
+def computed(webui: Webui) -> Iterator[None]:
+    """Nothing is remembered of earlier requests: every evaluation counts."""
+    with settings(webui, multipass_memo_mb=0):
+        yield
+
+
+@pytest.fixture(scope="module")
+def both(install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
+    """A host with SD 1.x and SDXL checkpoints, and one for inpainting."""
+    if install.is_forge_family:
+        pytest.skip("this host knows no small models of this family")
+    folder = tmp_path_factory.mktemp("both") / "checkpoints"
+    config = checkpoints.make(folder)
+    families.make(folder)
+    checkpoints.make_inpainting(folder)
+    data = tmp_path_factory.mktemp("both") / "data"
+    with running(install, data, folder, config, EXTENSIONS) as host:
+        settle(host)
+        yield host
 
 
 @pytest.fixture

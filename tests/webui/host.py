@@ -147,7 +147,9 @@ class Webui:
         self.post("/probe/arm", fault).raise_for_status()
 
     def reload_ui(self) -> None:
-        """As the button does. Watched in the log, as the start is."""
+        """As the button does, but not through gradio's queue, which AUTOMATIC1111 can close before it has answered and
+        then waits for. Watched in the log, as the start is: asked something after its page is there and before its API
+        is, it ends."""
         before = self.log.read_text(errors="replace").count(STARTED)
         self.post("/probe/reload", {}).raise_for_status()
         deadline = time.monotonic() + START_SECONDS

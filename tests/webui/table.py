@@ -40,6 +40,7 @@ ROWS = {
     "c16": "A failure of ours never goes on with the wrong model",
     "c17": "A hundred pictures: the memory is flat, and never over the budget",
     "c19": "A batch reads each checkpoint once, and encodes no text while it samples",
+    "c21": "A sweep over switch points computes the first pass's steps once, bit-identically",
     "c24": "Refused with the place and the reason, before anything is loaded or sampled",
 }
 

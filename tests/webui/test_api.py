@@ -99,16 +99,22 @@ def locked(install: Install, models: tuple[Path, Path], tmp_path_factory: pytest
     [(None, 401), (("ann", "wrong"), 401), (("eve", "three"), 401), (("ann", "one"), 200), (("bob", "two"), 200)],
 )
 def test_api_auth_opens_the_endpoints(locked: Webui, credentials: Any, status: int) -> None:
-    for asked in ("schema", "cache"):
+    for asked in ("schema", "cache", "choices", "presets", "presets/Toon to photo"):
         assert requests.get(f"{locked.url}/multipass/v1/{asked}", auth=credentials, timeout=60).status_code == status
     for asked in ("runs/latest", "runs/latest/0/0"):
         answer = requests.get(f"{locked.url}/multipass/v1/{asked}", auth=credentials, timeout=60)
         assert answer.status_code == (404 if status == 200 else status), "there is none yet"
     cleared = requests.post(f"{locked.url}/multipass/v1/cache/clear", auth=credentials, timeout=60)
     assert cleared.status_code == status
-    body = {"plan": THREE}
-    answer = requests.post(f"{locked.url}/multipass/v1/validate", auth=credentials, json=body, timeout=60)
-    assert answer.status_code == status
+    bodies = {"validate": {"plan": THREE}, "texts": {"plan": THREE}, "tokens": {"texts": []}}
+    bodies |= {"import/prompt": {}, "import/file": THREE}
+    for asked, body in bodies.items():
+        answer = requests.post(f"{locked.url}/multipass/v1/{asked}", auth=credentials, json=body, timeout=60)
+        assert answer.status_code == status
+    preset = f"{locked.url}/multipass/v1/presets/mine"
+    saved = requests.put(preset, auth=credentials, json=THREE, timeout=60).status_code
+    assert saved == (201 if status == 200 else status)
+    assert requests.delete(preset, auth=credentials, timeout=60).status_code == status
 
 
 def test_a_login_to_the_page_opens_the_endpoints(locked: Webui) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from multipass import masks
 from multipass.hosts.standalone.cli import main
+from tests.webui.asking import b64
 from tests.webui.host import Answer, Webui
 
 SAMPLERS = [("Euler", "Automatic"), ("Euler a", "Automatic"), ("DPM++ 2M", "Karras"), ("DDIM", "Automatic")]
@@ -75,6 +77,51 @@ def differences(webui: Webui, models: tuple[Path, Path], out: Path, **refine: ob
     theirs = webui.generate(**REQUEST, **hires, override_settings={"sd_model_checkpoint": "soft"})
     plan = {"version": 1, "passes": [{"checkpoint": "soft"}, own], "save_passes": False, "request": REQUEST}
     return difference(rendered(plan, models, out), theirs)
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+@pytest.mark.parametrize(
+    "region", [{"mask_padding": 8}, {"only_masked": False}, {"invert": True, "mask_blur": 2, "width": 64, "height": 64}]
+)
+def test_the_command_repaints_what_the_webui_inpaints(
+    *, webui: Webui, models: tuple[Path, Path], tmp_path: Path, region: dict[str, object], sampler: str
+) -> None:
+    """But for the noise that the webui adds to what its VAE encodes."""
+    if webui.install.host != "a1111":
+        pytest.skip("compared with the host whose arithmetic the command follows")
+    request = REQUEST | {"sampler_name": sampler, "scheduler": "Automatic"}
+    mask = Image.new("L", (128, 64))
+    mask.paste(255, (16, 12, 56, 52))
+    drawn = webui.generate(**request, override_settings={"sd_model_checkpoint": "soft"})
+    whole = {
+        "mask_blur": 4,
+        "mask_padding": 32,
+        "only_masked": True,
+        "invert": False,
+        "width": 128,
+        "height": 64,
+    } | region
+    scene = Image.frombytes("RGB", (128, 64), drawn.pixels[0])
+    theirs = webui.generate(
+        "img2img",
+        **request | {"prompt": "a rocket", "steps": 5, "width": whole["width"], "height": whole["height"]},
+        init_images=[b64(scene)],
+        mask=masks.written(mask),
+        mask_blur=whole["mask_blur"],
+        inpainting_fill=1,
+        inpaint_full_res=whole["only_masked"],
+        inpaint_full_res_padding=whole["mask_padding"],
+        inpainting_mask_invert=int(bool(whole["invert"])),
+        denoising_strength=0.65,
+        override_settings={"sd_model_checkpoint": "ink", "img2img_fix_steps": True},
+    )
+    own = {"kind": "subject", "checkpoint": "ink", "prompt": "a rocket", "steps": 5, "denoising_strength": 0.65}
+    passes = [{"checkpoint": "soft"}, own | {"mask": masks.written(mask)} | region]
+    ours = rendered({"version": 1, "passes": passes, "save_passes": False, "request": request}, models, tmp_path)
+    before = np.asarray(scene, dtype=int)
+    found = np.abs(difference(ours, theirs))
+    assert found.mean() <= LEVELS / 2
+    assert np.abs(ours - before).mean() > 4 * LEVELS
 
 
 def rendered(plan: dict[str, object], models: tuple[Path, Path], out: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.webui import controls
+from tests.webui import controls, test_subject
 from tests.webui.asking import LOOPBACK, REQUEST, a_then_b, alone, hires, plan, refined, runs
 from tests.webui.conftest import PROBE, settle
 from tests.webui.host import ROOT, Install, Webui, running
@@ -153,3 +153,17 @@ def test_c15_whatever_stops_a_picture_under_controlnet(controlled: Webui, contro
     assert controlled.state()["evaluations"] == ["soft"] * 5 + ["ink"] * 2
     assert controlled.circumstances() == before
     assert controlled.generate(**REQUEST).same_picture(plain)
+
+
+@pytest.mark.parametrize("unit", [{}, REFERENCE], ids=["adapter", "reference"])
+def test_a_subject_is_repainted_without_controlnet(controlled: Webui, control: Any, unit: dict[str, Any]) -> None:
+    """It is the scene's: what follows on the scene's picture is as without it."""
+    asked = {**REQUEST, "seed": 0}
+    scene = controlled.generate(**asked, **control(**unit))
+    assert scene.pixels != controlled.generate(**asked).pixels
+    for checkpoint in ("soft", "ink"):
+        own = test_subject.subject(checkpoint=checkpoint)
+        ours = controlled.generate_unchanged(plan=plan({}, own), n_iter=2, **asked, **control(**unit))
+        on = {"override_settings": {"sd_model_checkpoint": checkpoint}}
+        host = test_subject.inpainted(controlled, test_subject.picture_of(scene), **on)
+        assert test_subject.picture_of(ours) == test_subject.picture_of(host)

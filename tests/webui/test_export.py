@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from multipass.hosts.standalone.cli import main
-from tests.webui.asking import REQUEST, a_then_b, refined, runs
-from tests.webui.conftest import EXTENSIONS, KNOWN_OPTIONS
+from tests.webui.asking import KNOWN_OPTIONS, REQUEST, a_then_b, refined, runs
+from tests.webui.conftest import EXTENSIONS
 from tests.webui.host import Install, running
 
 

@@ -16,10 +16,12 @@ import requests
 from PIL import Image
 
 from multipass.manifest import Manifest, read
-from tests.webui.asking import LOOPBACK, REQUEST, a_then_b, asking_for, clear_cache, hires, plan
+from tests.webui.asking import LOOPBACK, REQUEST, a_then_b, asking_for, clear_cache, hires, image_of, plan
 from tests.webui.host import Webui
 from tests.webui.samplers import SAMPLERS, Sampler
 from tests.webui.test_together import Meanwhile
+
+pytestmark = pytest.mark.usefixtures("computed")
 
 HALF = a_then_b(0.5)
 UNSAVED = {**HALF, "save_passes": False}
@@ -185,6 +187,24 @@ def test_what_is_not_there_is_404(webui: Webui, path: str, reason: str | None) -
     assert reason is None or reason in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("place", ["../{}", "pass_0/../../{}", "{}"])
+def test_a_manifest_tells_of_no_file_outside_of_its_folder(webui: Webui, place: str) -> None:
+    webui.generate(plan=HALF, **REQUEST)
+    here = folders(webui)[-1]
+    outside = here.parent / "outside.png"
+    Image.new("RGB", (8, 8)).save(outside)
+    place = place.format(outside.name if "/" in place else outside)
+    told = latest(webui)
+    (image,) = told["images"]
+    image |= {"original": place, "triptych": place}
+    image["passes"][0]["picture"] = place
+    (here / "passes.json").write_text(json.dumps(told))
+    assert [ask(webui, f"latest/{kind}/0").status_code for kind in ("original", "triptych")] == [404, 404]
+    (image,) = ask(webui, "latest/stages").json()["images"]
+    assert image["triptych"] is None
+    assert [stage["src"] is None for stage in image["stages"]] == [True, True, False]
+
+
 # --- the pictures ----------------------------------------------------------------------------------------------------
 
 
@@ -324,16 +344,16 @@ def asked(webui: Webui, **more: Any) -> tuple[list[Image.Image], dict[str, Any]]
     webui.arm()
     answer = webui.try_generate(plan=HALF, **REQUEST, **more)
     assert answer.status_code == 200, answer.text
-    images = [Image.open(io.BytesIO(base64.b64decode(image))) for image in answer.json()["images"]]
+    images = [image_of(image) for image in answer.json()["images"]]
     return images, json.loads(answer.json()["info"])
 
 
-def test_the_answer_names_the_run_and_the_picture_does_not(webui: Webui) -> None:
+def test_the_answer_names_the_run_and_the_picture_its_place_in_it(webui: Webui) -> None:
     images, info = asked(webui)
     run = info["extra_generation_params"]["Multipass run"]
     assert run == latest(webui)["run"]
     assert len(images) == len(info["infotexts"]) == 1
-    assert run not in info["infotexts"][0]
+    assert f", Multipass run: {run}/0, " in info["infotexts"][0]
     assert images[0].info["parameters"] == info["infotexts"][0]
 
 

@@ -60,6 +60,14 @@ def test_c15_the_vae_of_a_request_that_could_not_be_decoded_is_gone(webui: Webui
     assert changes(before, webui.circumstances()) == {}
 
 
+@pytest.mark.parametrize(("first", "second"), [(2, None), (None, 2), (2, 1)])
+def test_c13_the_text_tells_the_request_s_clip_skip(webui: Webui, first: int | None, second: int | None) -> None:
+    several = plan({"clip_skip": first}, {"switch_at": 0.5, "clip_skip": second})
+    assert "Clip skip:" not in webui.generate(plan=several, **REQUEST).infotexts[0]
+    skipping = webui.generate(plan=several, **REQUEST, override_settings={"CLIP_stop_at_last_layers": 2})
+    assert "Clip skip: 2," in skipping.infotexts[0]
+
+
 def test_c10_a_pass_that_inherits_does_not_have_the_clip_skip_of_the_pass_before(webui: Webui) -> None:
     skipped = plan({}, {"switch_at": 0, "clip_skip": 2}, {"switch_at": 0.5})
     request = {**REQUEST, "prompt": "a fox with a hat"}

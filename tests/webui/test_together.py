@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import io
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from sd_parsers import ParserManager
 
-from tests.webui.asking import REQUEST, a_then_b, alone, plan, refined, runs
+from tests.webui.asking import REQUEST, a_then_b, alone, b64, image_of, plan, refined, runs
 from tests.webui.host import Answer, Webui
 
 HALF = a_then_b(0.5)
@@ -48,9 +47,7 @@ def shapes(*corners: tuple[int, int, int, int]) -> str:
     mask = Image.new("L", (128, 64))
     for corner in corners:
         mask.paste(255, corner)
-    data = io.BytesIO()
-    mask.save(data, "PNG")
-    return base64.b64encode(data.getvalue()).decode()
+    return b64(mask)
 
 
 @pytest.fixture(scope="module")
@@ -364,7 +361,7 @@ def test_other_scripts_get_their_own_arguments(webui: Webui) -> None:
 
 def png(answer: requests.Response) -> Image.Image:
     assert answer.status_code == 200, answer.text[:2000]
-    return Image.open(io.BytesIO(base64.b64decode(answer.json()["images"][0])))
+    return image_of(answer.json()["images"][0])
 
 
 def test_another_reader_of_infotexts_reads_the_rest_as_ever(webui: Webui) -> None:
@@ -389,7 +386,7 @@ def test_the_python_client_renders_and_is_told_why_not(webui: Webui, picture: st
     address = urlsplit(webui.url)
     client = webuiapi.WebUIApi(host=address.hostname, port=address.port)
     start = {"denoising_strength": 0.8}
-    images = {"images": [Image.open(io.BytesIO(base64.b64decode(picture)))]}
+    images = {"images": [image_of(picture)]}
     render = functools.partial(getattr(client, kind), **REQUEST, **({**start, **images} if kind == "img2img" else {}))
     ours = render(alwayson_scripts={"Multipass": {"args": [HALF]}})
     raw = webui.generate(kind, plan=HALF, **REQUEST, **({**start, "init_images": [picture]} if images else {}))

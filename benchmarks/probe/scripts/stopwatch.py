@@ -7,6 +7,7 @@ is rendered. Timed is whichever is there: the denoiser looks it up through what 
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import numpy as np
@@ -15,6 +16,7 @@ from modules import script_callbacks, scripts, sd_samplers_cfg_denoiser, sd_samp
 PIECE = 256 << 20
 EVALUATIONS = []  # for each: {"ask": seconds, "switched": whether, "ours": whose function, "begin", "end", "aside"}
 BACK = {}  # {"bytes": memory to be made sure of, "before": which evaluation}
+REMEMBERING = []  # for each asking of the UNet through the memo, seconds beside the UNet's own
 BATCHES = []  # when the host, its checkpoint in place, is about to encode the texts of a picture
 
 
@@ -53,6 +55,27 @@ def timed(original):
     return forward
 
 
+def asking(original):
+    """``Remembering.asked``, without what the UNet takes."""
+
+    def asked(self, denoiser, evaluate, args, kwargs):
+        computing = 0
+
+        def timed():
+            nonlocal computing
+            began = time.perf_counter()
+            answer = evaluate()
+            computing = time.perf_counter() - began
+            return answer
+
+        begin = time.perf_counter()
+        answer = original(self, denoiser, timed, args, kwargs)
+        REMEMBERING.append(time.perf_counter() - begin - computing)
+        return answer
+
+    return asked
+
+
 class Stopwatch(scripts.Script):
     def title(self):
         return "Stopwatch"
@@ -67,13 +90,14 @@ class Stopwatch(scripts.Script):
 def add_routes(_, app):
     @app.get("/stopwatch")
     def tell():
-        return {"pid": os.getpid(), "evaluations": EVALUATIONS, "batches": BATCHES}
+        return {"pid": os.getpid(), "evaluations": EVALUATIONS, "batches": BATCHES, "remembering": REMEMBERING}
 
     @app.post("/stopwatch/clear")
     def clear(back: dict):
         BACK.clear()
         BACK.update(back)
         EVALUATIONS.clear()
+        REMEMBERING.clear()
         BATCHES.clear()
         return {}
 
@@ -81,4 +105,7 @@ def add_routes(_, app):
 sd_samplers_cfg_denoiser.sd_samplers_common = Timed()
 denoiser = sd_samplers_cfg_denoiser.CFGDenoiser
 denoiser.forward = timed(denoiser.forward)
+if "multipass.hosts.webui.memo" in sys.modules:
+    remembering = sys.modules["multipass.hosts.webui.memo"].Remembering
+    remembering.asked = asking(remembering.asked)
 script_callbacks.on_app_started(add_routes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import codecs
 import json
 import math
@@ -16,15 +17,18 @@ from typing import Any, TextIO
 
 import msgspec
 
-from multipass import __version__
+from multipass import __version__, presets
+from multipass.cache import MEMO_MB
 from multipass.hosts.standalone.errors import InputError
 from multipass.paths import parse_axis
-from multipass.plan import Plan, PlanError, Problem, decode, json_schema
+from multipass.plan import Plan, decode, encode, json_schema
+from multipass.problems import PlanError, Problem, hint
 from multipass.schedule import describe
 
 # torch takes seconds to import: what needs it is imported by the commands that do
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+_MASK = re.compile(r"^passes\[(?P<index>\d+)\]=(?P<file>.+)$")
 _SIZE = re.compile(r"^(?P<width>\d{1,5})x(?P<height>\d{1,5})$")
 
 
@@ -62,20 +66,29 @@ def _render(arguments: argparse.Namespace) -> int:
     from multipass.hosts.standalone.layout import lay_out_plan
 
     asked = _read_plan(arguments)
-    job = prepare(lay_out_plan(with_seed(asked.plan)), CheckpointFolder(arguments.checkpoints))
+    plan = msgspec.structs.replace(asked.plan, triptych=True) if arguments.triptych else asked.plan
+    job = prepare(lay_out_plan(with_seed(plan)), CheckpointFolder(arguments.checkpoints))
 
+    from multipass.hosts.standalone import report
     from multipass.hosts.standalone.memory import Checkpoints, at_most
     from multipass.hosts.standalone.progress import Bars
+    from multipass.hosts.standalone.remembering import new_memo
     from multipass.hosts.standalone.runs import Run
 
     run = Run(job, arguments.out)
     try:
         seeds = asked.seeds or [job.seed + i for i in range(arguments.count or 1)]
-        files = run.render(Checkpoints(ram=at_most(arguments.ram)), seeds, Bars())
+        # what a triptych's pictures have in common is computed once
+        memo = new_memo(MEMO_MB) if job.plan.triptych else None
+        files = run.render(Checkpoints(ram=at_most(arguments.ram)), seeds, Bars(), memo)
     finally:
         _say(run.manifest_path)
-    for file in files:
+        if arguments.report:
+            _say(report.write(report.of_run(run.folder), run.folder / "report.html"))
+    for file, image in zip(files, run.images, strict=True):
         _say(file)
+        if image.triptych is not None:
+            _say(run.folder / image.triptych)
     return 0
 
 
@@ -88,7 +101,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
     except PlanError as error:
         raise InputError(f"--axis {error}") from None
     cells = sweep.prepare_sweep(_read_plan(arguments).plan, axes, CheckpointFolder(arguments.checkpoints))
-    sweep.render(cells, arguments.out, ram_gb=arguments.ram, say=_say)
+    kept = {"ram_gb": arguments.ram, "memo_mb": arguments.memo}
+    sweep.render(cells, arguments.out, **kept, with_report=arguments.report, say=_say)
     return 0
 
 
@@ -121,6 +135,18 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 def _schema(_: argparse.Namespace) -> int:
     _say(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+def _presets(arguments: argparse.Namespace) -> int:
+    name: str | None = arguments.name
+    if name is None:
+        for known, description in presets.SHIPPED.items():
+            _say(f"{known}: {description}")
+        return 0
+    if name not in presets.SHIPPED:
+        raise InputError(f'there is no preset "{name}"{hint(name, [*presets.SHIPPED])}')
+    _say(msgspec.json.format(encode(presets.shipped(name)), indent=2))
     return 0
 
 
@@ -170,6 +196,8 @@ def _read_plan(arguments: argparse.Namespace) -> _Asked:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     recorded = _recorded(content)
     plan = decode(content if recorded is None else bytes(recorded.plan))
+    for mask in arguments.mask:
+        plan = _masked(plan, mask)
     given = _overrides(arguments)
     # another seed, or a number of pictures, asks for others than the run's
     again = recorded is not None and "seed" not in given and getattr(arguments, "count", None) is None
@@ -178,6 +206,24 @@ def _read_plan(arguments: argparse.Namespace) -> _Asked:
         raw: Any = msgspec.to_builtins(plan)
         plan = decode(raw | {"request": raw.get("request", {}) | given})
     return _Asked(plan, seeds)
+
+
+def _masked(plan: Plan, option: str) -> Plan:
+    """With the mask in place of what the pass would look for."""
+    found = _MASK.match(option)
+    if found is None:
+        raise InputError(f"--mask: expected passes[N]=FILE, as in passes[1]=people.png, got {option}")
+    raw: Any = json.loads(encode(plan))
+    index, path = int(found["index"]), Path(found["file"])
+    if index >= len(raw["passes"]):
+        raise InputError(f"--mask: there is no passes[{index}], the plan has {len(raw['passes'])}")
+    try:
+        mask = base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    own = {name: value for name, value in raw["passes"][index].items() if name not in ("target", "which", "on_missing")}
+    raw["passes"][index] = own | {"mask": mask}
+    return decode(raw)
 
 
 class _Image(msgspec.Struct, frozen=True):
@@ -245,7 +291,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan(render)
     _add_folders(render)
     render.add_argument("--count", type=_positive, metavar="N", help="pictures, each with the next seed")
+    told = "one picture more: each checkpoint alone beside the plan's; as the plan's own triptych"
+    render.add_argument("--triptych", action="store_true", help=told)
     _add_ram(render)
+    _add_report(render)
     render.set_defaults(command=_render)
 
     sweep = commands.add_parser("sweep", help="render a plan with each of several values, and a grid of the pictures")
@@ -259,6 +308,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_folders(sweep)
     _add_ram(sweep)
+    sweep.add_argument(
+        "--memo",
+        type=_size,
+        default=MEMO_MB,
+        metavar="MB",
+        help="RAM for what was computed, so that steps that pictures have in common are computed once; 0: none; "
+        "default: %(default)s",
+    )
+    _add_report(sweep)
     sweep.set_defaults(command=_sweep)
 
     validate = commands.add_parser(
@@ -271,6 +329,10 @@ def _parser() -> argparse.ArgumentParser:
 
     schema = commands.add_parser("schema", help="print the JSON Schema of a plan")
     schema.set_defaults(command=_schema)
+
+    listed = commands.add_parser("presets", help="list the presets that come along, or print the plan of one")
+    listed.add_argument("name", nargs="?", metavar="NAME")
+    listed.set_defaults(command=_presets)
 
     demo = commands.add_parser("demo", help="render the demo with the bundled checkpoints")
     demo.add_argument("--out", type=Path, default=Path("multipass-demo"), metavar="DIR", help="default: %(default)s")
@@ -293,11 +355,16 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
 def _add_ram(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ram",
-        type=_gigabytes,
+        type=_size,
         default=0.0,
         metavar="GB",
         help="RAM in which checkpoints are kept; default: what is free, less a reserve",
     )
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    told = "write an HTML page, too, in which passes and pictures are compared; needs no server and no network"
+    parser.add_argument("--report", action="store_true", help=told)
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
@@ -306,6 +373,13 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PLAN.json",
         help="the plan, or a run's passes.json; - reads it from the standard input",
+    )
+    parser.add_argument(
+        "--mask",
+        action="append",
+        default=[],
+        metavar="PASS=FILE",
+        help="passes[1]=people.png: what that subject pass repaints, white, in place of what it would look for",
     )
     request = parser.add_argument_group("in place of the plan's request")
     request.add_argument("--prompt")
@@ -325,14 +399,14 @@ def _positive(text: str) -> int:
     return number
 
 
-def _gigabytes(text: str) -> float:
+def _size(text: str) -> float:
     number = float(text)
     if not 0 <= number < math.inf:
         raise ValueError(text)
     return number
 
 
-_gigabytes.__name__ = "number of gigabytes"
+_size.__name__ = "number of at least 0"
 _positive.__name__ = "whole number of at least 1"  # argparse tells it
 
 if __name__ == "__main__":

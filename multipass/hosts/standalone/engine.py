@@ -15,17 +15,26 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from multipass import detection, masks
+from multipass.cache.memo import Memo
+from multipass.detection import Found
+from multipass.hosts.standalone import inpainting
+from multipass.hosts.standalone.inpainting import Repaint
 from multipass.hosts.standalone.job import Job, Size
 from multipass.hosts.standalone.layout import PIXELS_PER_LATENT, Stage
 from multipass.hosts.standalone.memory import Checkpoints
 from multipass.hosts.standalone.models import Checkpoint, Component
+from multipass.hosts.standalone.remembering import Asking
 from multipass.hosts.standalone.sampling import stepper
 from multipass.hosts.standalone.schedules import Sampling, timestep_at
 from multipass.hosts.standalone.text import Encoded
 from multipass.hosts.standalone.upscalers import Upscaler
 from multipass.manifest import Load, PassRecord, Source, Through
+from multipass.plan import OnMissing
+from multipass.problems import PlanError, Problem
 from multipass.run import PlanRun
 from multipass.schedule import Segment
+from multipass.subjects import Region
 
 LATENT_CHANNELS = 4
 
@@ -49,17 +58,26 @@ class Ready(msgspec.Struct, frozen=True):
 class Watcher(Protocol):
     """Is told how a picture comes along."""
 
-    def pass_begins(self, part: Segment, /) -> None: ...
+    def pass_begins(self, part: Segment, subject: str = "", /) -> None:
+        """Or begins again, with the next of its subjects (``1 of 2``)."""
+        ...
 
     def doing(self, what: str, /) -> None:
         """What the pass does now that is no step: ``loading ink``, ``upscaling``, ``decoding``."""
         ...
 
+    def say(self, text: str, /) -> None:
+        """Something to be known of the picture."""
+        ...
+
     def step_done(self, index: int, latent: Tensor, /) -> None: ...
 
 
-Keep = Callable[[Segment, Image.Image], str]
-"""Takes a pass and its picture; says where it was left."""
+class Keep(Protocol):
+    """Takes a pass and its picture, or the mask of what it repainted, in place of what it took before; says where it
+    was left."""
+
+    def __call__(self, part: Segment, image: Image.Image, /, *, is_mask: bool = False) -> str: ...
 
 
 def make_ready(job: Job, part: Segment, checkpoints: Checkpoints) -> Ready:
@@ -91,6 +109,7 @@ def render(
     record: Callable[[PassRecord], None],
     keep: Keep | None = None,
     again: bool = False,
+    memo: Memo | None = None,
 ) -> Image.Image:
     """Make one picture. The seed and the job decide every bit of it (on one machine's CPU).
 
@@ -101,9 +120,11 @@ def render(
         record: is called with every pass that is done, so that they are known if a later one fails.
         keep: is given every pass's picture, of one that a switch ends what it foresaw; ``None``: they are not made.
         again: whether another picture of the job will follow.
+        memo: of what UNets have answered, for this picture and others; ``None``: nothing is remembered.
 
     Raises:
         InputError: where a checkpoint's file cannot be read.
+        PlanError: where a subject that has to be there is not.
     """
     picture = _Picture(
         job=job,
@@ -114,6 +135,7 @@ def render(
         record=record,
         keep=keep,
         again=again,
+        memo=memo,
     )
     try:
         return picture.made()
@@ -135,6 +157,7 @@ class _Picture:
         record: Callable[[PassRecord], None],
         keep: Keep | None,
         again: bool,
+        memo: Memo | None,
     ) -> None:
         self._job, self._passes, self._checkpoints = job, passes, checkpoints
         self._seed, self._watcher, self._record, self._keep = seed, watcher, record, keep
@@ -143,18 +166,29 @@ class _Picture:
         self._in_place: Checkpoint | None = None
         self._started, self._load = 0.0, Load(Source.RESIDENT, 0.0)
         self._image: Image.Image | None = None  # the last that was decoded
+        self._memo, self._ask = memo, Asking(memo)
+        self._spared = 0  # evaluations of the pass
+        self._repainted: dict[Segment, PassRecord] = {}  # what the subjects before are on record with
+        self._repaint: Repaint | None = None  # of the subject in the making
+        self._found: dict[str, list[Found]] = {}  # by target, while nothing but subjects is redrawn
 
     def close(self) -> None:
         """Let go of the UNet in place."""
         self._in_place = None
         self._unet.close()
+        if self._memo is not None:
+            self._memo.rest()
 
     def made(self) -> Image.Image:
         """Run all stages."""
         latent: Tensor | None = None
-        for stage in self._job.stages:
+        for number, stage in enumerate(self._job.stages):
             self._begin(stage.parts[0])
-            if latent is not None:
+            if stage.region is not None:
+                self._repaint_all(stage, stage.region)
+                continue
+            self._found.clear()
+            if number:
                 latent = self._carry(stage.parts[0], latent)
             latent = self._sample(stage, latent)
             self._end(stage.parts[-1], latent)
@@ -163,33 +197,97 @@ class _Picture:
 
     # --- the stages ---------------------------------------------------------------------------------------------------
 
-    def _carry(self, part: Segment, latent: Tensor) -> Tensor:
+    def _carry(self, part: Segment, latent: Tensor | None) -> Tensor:
         """What the trajectory before ended with, as this one begins with it: enlarged, and still without noise."""
         carried = self._job.carried[part.pass_index]
         upscaler = carried.upscaler
-        if upscaler is not None:
-            self._watcher.doing("upscaling")
         if carried.through_pixels:
-            assert self._image is not None
-            picture = self._image
-            if upscaler is not None and upscaler.latent_mode is None:
-                picture = _resized(picture, carried.size, upscaler)
-            checkpoint = self._checkpoint(part)
-            self._watcher.doing("encoding")
-            with self._checkpoints.using(checkpoint, Component.VAE):
-                latent = checkpoint.encode_picture(_to_tensor(picture).to(self._checkpoints.place.device))
+            latent = self._encoded(part, self._carry_picture(part))
+        assert latent is not None, "else the picture was decoded"
         if upscaler is not None and upscaler.latent_mode is not None:
             sides = _latent_sides(carried.size)
+            self._watcher.doing("upscaling")
             latent = interpolate(latent, sides, mode=upscaler.latent_mode, antialias=upscaler.antialias)
         return latent
 
-    def _sample(self, stage: Stage, latent: Tensor | None) -> Tensor:
-        """The stage's trajectory, from noise or from a latent that is made noisy, to its end."""
+    def _carry_picture(self, part: Segment) -> Image.Image:
+        """The picture of the trajectory before, as this one begins with it: enlarged, if that is done to pixels."""
+        assert self._image is not None
+        carried = self._job.carried[part.pass_index]
+        if carried.upscaler is None or carried.upscaler.latent_mode is not None:
+            return self._image
+        self._watcher.doing("upscaling")
+        return _resized(self._image, carried.size, carried.upscaler)
+
+    def _encoded(self, part: Segment, picture: Image.Image) -> Tensor:
+        checkpoint = self._checkpoint(part)
+        self._watcher.doing("encoding")
+        with self._checkpoints.using(checkpoint, Component.VAE):
+            return checkpoint.encode_picture(_to_tensor(picture).to(self._checkpoints.place.device))
+
+    def _repaint_all(self, stage: Stage, region: Region) -> None:
+        """The stage's trajectory for each of its subjects in the picture, one after the other."""
+        head = stage.parts[0]
+        if self._job.carried[head.pass_index].upscaler is not None:
+            self._found.clear()
+        self._image = self._carry_picture(head)
+        wanted: list[Image.Image] = []
+        if stage.sampling is not None:
+            self._watcher.doing(f"looking for {region.target}" if region.target is not None else "")
+            wanted = masks.of_picture(self._image, region, self._find)
+            if not wanted:
+                self._miss(stage, region)
+        painted: list[Image.Image] = []
+        try:
+            for number, mask in enumerate(wanted):
+                size = self._job.sizes[head.pass_index]
+                self._repaint = repaint = inpainting.prepared(self._image, mask, region, size)
+                self._begin(head, f"{number + 1} of {len(wanted)}")
+                latent = self._encoded(head, repaint.part)
+                self._end(stage.parts[-1], self._sample(stage, latent, repaint.held.to(latent.device)))
+                painted.append(repaint.mask)
+        finally:
+            self._repaint = None
+            done, self._repainted = self._repainted, {}
+        union = self._keep(head, masks.united(painted), is_mask=True) if painted and self._keep is not None else None
+        for part in stage.parts:
+            told = done.get(part) or self._left_alone(part)
+            self._record(msgspec.structs.replace(told, subjects=len(painted), mask=union))
+
+    def _find(self, picture: Image.Image, target: str) -> list[Found]:
+        """As it was found first: places are counted in the picture as it was, whatever its subjects become."""
+        if target not in self._found:
+            self._found[target] = detection.find(picture, target)
+        return self._found[target]
+
+    def _miss(self, stage: Stage, region: Region) -> None:
+        """Nothing was found of what is to be repainted."""
+        missing = f"no {region.target} was found in the picture of seed {self._seed}"
+        if isinstance(region.which, int):
+            missing = f"no {region.target} was found in place {region.which} of the picture of seed {self._seed}"
+        if region.on_missing is OnMissing.ERROR:
+            raise PlanError(Problem(f"passes[{stage.head}].target", missing))
+        self._watcher.say(f"pass {self._job.told(stage.parts[0])}: {missing}, which goes on unchanged")
+
+    def _left_alone(self, part: Segment) -> PassRecord:
+        """What is told of a pass that did nothing to the picture but, perhaps, to enlarge it."""
+        assert self._image is not None
+        picture = self._keep(part, self._image) if self._keep is not None else None
+        nothing = Segment(part.pass_index, 0, 0, 0.0, 0.0)
+        return _record(self._job, nothing, Load(Source.RESIDENT, 0.0), 0.0, picture)
+
+    def _sample(self, stage: Stage, latent: Tensor | None, held: Tensor | None = None) -> Tensor:
+        """The stage's trajectory, from noise or from a latent that is made noisy, to its end.
+
+        Args:
+            held: 1 where the latent stays what it was, 0 elsewhere: at every step, as the webui holds it.
+        """
         sampling = stage.sampling
         if sampling is None:
             assert latent is not None, "the first stage is sampled"
             return latent
         noise = self._noise(stage)
+        scaled, original = sampling.sampler.scaled_noise, latent
         latent = _begun(sampling, latent, noise())
         step = stepper(sampling.sampler.method, sampling.sigmas, noise)
         run = PlanRun(stage.parts, sampling.steps)
@@ -202,10 +300,16 @@ class _Picture:
                 self._end(here, denoised)
                 self._begin(switch)
                 here, ready = switch, self._put_in_place(switch)
-            denoised = _denoise(ready, latent, sigma)
+            if not scaled:
+                latent = _held(latent, original, held, (sigma**2 + 1) ** 0.5)
+            denoised = _denoise(ready, latent, sigma, self._ask)
+            if scaled:
+                denoised = _held(denoised, original, held)
+            self._spared += self._ask.was_spared()
             latent = step(latent, denoised, index)
             self._watcher.step_done(index, latent)
-        return latent if sampling.sampler.scaled_noise else latent / (1 + sampling.sigmas[-1] ** 2) ** 0.5
+        finished = latent if scaled else latent / (1 + sampling.sigmas[-1] ** 2) ** 0.5
+        return _held(finished, original, held)
 
     def _noise(self, stage: Stage) -> Callable[[], Tensor]:
         # one CPU generator for the first latent and all later noise, as the webui's: same seed, same noise, on any
@@ -216,9 +320,10 @@ class _Picture:
 
     # --- the passes ---------------------------------------------------------------------------------------------------
 
-    def _begin(self, part: Segment) -> None:
-        self._watcher.pass_begins(part)
+    def _begin(self, part: Segment, subject: str = "") -> None:
+        self._watcher.pass_begins(part, subject)
         self._started, self._load = time.perf_counter(), Load(Source.RESIDENT, 0.0)
+        self._spared = 0
 
     def _put_in_place(self, part: Segment) -> Ready:
         ready = self._passes[part.pass_index]
@@ -242,9 +347,17 @@ class _Picture:
             self._watcher.doing("decoding")
             checkpoint = self._checkpoint(part)
             with self._checkpoints.using(checkpoint, Component.VAE):
-                self._image = _to_image(checkpoint.decode(latent))
+                image = _to_image(checkpoint.decode(latent))
+            self._image = image if self._repaint is None else self._repaint.pasted(image)
             picture = self._keep(part, self._image) if self._keep is not None else None
-        self._record(_record(self._job, part, self._load, seconds, picture))
+        record = _record(self._job, part, self._load, seconds, picture)
+        made = record.unet_evaluations - self._spared
+        record = msgspec.structs.replace(record, unet_evaluations=made, memo_hits=self._spared)
+        if self._repaint is None:
+            self._record(record)
+        else:
+            before = self._repainted.get(part)
+            self._repainted[part] = record if before is None else before.and_another(record)
 
     # --- what is needed when ------------------------------------------------------------------------------------------
 
@@ -295,42 +408,50 @@ def _begun(sampling: Sampling, latent: Tensor | None, noise: Tensor) -> Tensor:
     return (latent + noise * sampling.noised) * ((1 + top**2) / (1 + sampling.noised**2)) ** 0.5
 
 
-def _denoise(ready: Ready, latent: Tensor, sigma: float) -> Tensor:
+def _denoise(ready: Ready, latent: Tensor, sigma: float, ask: Asking) -> Tensor:
     """The picture that the pass's UNet, guided, sees in the latent."""
     scaled = latent / (sigma**2 + 1) ** 0.5
-    answer = _guided(ready, scaled, timestep_at(sigma))
+    answer = _guided(ready, scaled, timestep_at(sigma), ask)
     if ready.checkpoint.v_prediction:
         return latent / (sigma**2 + 1) - answer * (sigma / (sigma**2 + 1) ** 0.5)
     return latent - sigma * answer
 
 
-def _guided(ready: Ready, scaled: Tensor, timestep: float) -> Tensor:
+def _guided(ready: Ready, scaled: Tensor, timestep: float, ask: Asking) -> Tensor:
     positive, negative = ready.conditioning.positive, ready.conditioning.negative
     if ready.cfg_scale == 1:
-        return _unet(ready, scaled, timestep, positive)
+        return _unet(ready, scaled, timestep, ask, positive)
     if positive.context.shape == negative.context.shape:
-        both = _unet(ready, torch.cat([scaled] * 2), timestep, positive, negative)
+        both = _unet(ready, torch.cat([scaled] * 2), timestep, ask, positive, negative)
         toward, away = both.chunk(2)
     else:  # texts of different length do not fit into one batch
-        toward = _unet(ready, scaled, timestep, positive)
-        away = _unet(ready, scaled, timestep, negative)
+        toward = _unet(ready, scaled, timestep, ask, positive)
+        away = _unet(ready, scaled, timestep, ask, negative)
     return away + (toward - away) * ready.cfg_scale
 
 
-def _unet(ready: Ready, scaled: Tensor, timestep: float, *texts: Encoded) -> Tensor:
+def _unet(ready: Ready, scaled: Tensor, timestep: float, ask: Asking, *texts: Encoded) -> Tensor:
     place, size = ready.checkpoint.place, ready.size
     extra: dict[str, Any] = {}
     pooled = [text.pooled for text in texts if text.pooled is not None]
     if pooled:  # SDXL is told sizes too: of the original, where it was cropped, of the target
         sizes = torch.tensor([[size.height, size.width, 0, 0, size.height, size.width]] * len(texts))
         extra["added_cond_kwargs"] = {"text_embeds": torch.cat(pooled), "time_ids": sizes.to(place.device, place.dtype)}
-    answer = ready.checkpoint.unet(
+    return ask(
+        ready.checkpoint,
         scaled.to(place.dtype),
         torch.tensor(timestep, device=place.device),
         encoder_hidden_states=torch.cat([text.context for text in texts]),
         **extra,
     )
-    return answer.sample.float()
+
+
+def _held(latent: Tensor, original: Tensor | None, held: Tensor | None, scale: float = 1.0) -> Tensor:
+    """The original, in its scale, where it is held."""
+    if held is None:
+        return latent
+    assert original is not None, "a region is of a picture"
+    return latent * (1 - held) + original * scale * held
 
 
 def _record(job: Job, part: Segment, load: Load, seconds: float, picture: str | None) -> PassRecord:

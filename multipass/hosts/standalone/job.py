@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import msgspec
 
+from multipass import masks
 from multipass.hosts.standalone.checkpoints import CheckpointFile, CheckpointFolder
 from multipass.hosts.standalone.errors import InputError
 from multipass.hosts.standalone.layout import PIXELS_PER_LATENT, Layout, Settings, Stage
@@ -17,9 +18,9 @@ from multipass.kinds import Family, Kind, clashes
 from multipass.plan import Pass, Plan, PlanError, Problem, Request
 from multipass.prompts import Texts, pass_texts
 from multipass.schedule import Segment
+from multipass.subjects import working_size
 
 LARGEST_SIDE = 16384
-USUAL_SIDE = {Family.SD1: 512, Family.SDXL: 1024}
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -42,8 +43,8 @@ class Carried(msgspec.Struct, frozen=True):
     Attributes:
         size: that it has there.
         upscaler: what enlarges it; ``None`` where it has this size already.
-        through_pixels: whether it is decoded and encoded again on the way: pixels are enlarged, or the latent space is
-            another.
+        through_pixels: whether it is decoded and encoded again on the way: pixels are enlarged, the latent space is
+            another, or a subject is or was repainted.
     """
 
     size: Size
@@ -59,7 +60,7 @@ class Job(msgspec.Struct, frozen=True):
         carried: by pass index, for the pass that a stage begins with, but the first.
         checkpoints: by pass index, for every pass that has a part in a stage.
         texts: by pass index, for every enabled pass.
-        sizes: by pass index, as ``checkpoints``.
+        sizes: of what is sampled, by pass index, as ``checkpoints``.
     """
 
     plan: Plan
@@ -111,6 +112,15 @@ class Job(msgspec.Struct, frozen=True):
         return self.settings.cfg_scale if own is None else own
 
 
+def alone(job: Job, index: int) -> Job:
+    """The first stage, all of it by one of the job's passes."""
+    first = job.stages[0]
+    begins, ends = first.parts[0], first.parts[-1]
+    whole = Segment(index, begins.first_step, ends.end_step, begins.sigma_in, ends.sigma_out)
+    stage = msgspec.structs.replace(first, parts=(whole,))
+    return msgspec.structs.replace(job, stages=(stage,), carried={}, sizes={index: job.size})
+
+
 def with_seed(plan: Plan) -> Plan:
     """The plan with a seed: none or -1 means any."""
     request = plan.request or Request()
@@ -127,15 +137,20 @@ def prepare(layout: Layout, folder: CheckpointFolder) -> Job:
         PlanError: for a checkpoint that is not there, not readable, not rendered by the command or no match for the
             others of its trajectory.
     """
-    plan, settings = layout.plan, layout.settings
+    plan, settings = masks.normalised(layout.plan), layout.settings
     found = _find(plan, folder)
     problems = list(_mismatches(plan, found))
     if problems:
         raise PlanError(*problems)
     checkpoints = {part.pass_index: found[part.pass_index] for part in layout.parts}
-    usual = USUAL_SIDE[checkpoints[layout.parts[0].pass_index].family]
+    usual = checkpoints[layout.parts[0].pass_index].family.side
+    assert usual is not None, "no model of another family is read"
     size = Size(settings.width or usual, settings.height or usual)
     carried = _carried(layout.stages, size, checkpoints)
+    pictures = [size, *(carried[stage.parts[0].pass_index].size for stage in layout.stages[1:])]
+    problems = list(masks.misshapen(plan, [(picture.width, picture.height) for picture in pictures]))
+    if problems:
+        raise PlanError(*problems)
     request = msgspec.structs.replace(
         plan.request or Request(), **msgspec.structs.asdict(settings) | msgspec.structs.asdict(size)
     )
@@ -147,17 +162,27 @@ def prepare(layout: Layout, folder: CheckpointFolder) -> Job:
         carried=carried,
         checkpoints=checkpoints,
         texts=pass_texts(plan, Texts(settings.prompt, settings.negative_prompt)),
-        sizes=_sizes(layout.stages, size, carried),
+        sizes=_sizes(layout.stages, size, carried, checkpoints),
     )
 
 
-def _sizes(stages: Sequence[Stage], size: Size, carried: Mapping[int, Carried]) -> dict[int, Size]:
-    """By pass index, for every part."""
+def _sizes(
+    stages: Sequence[Stage],
+    size: Size,
+    carried: Mapping[int, Carried],
+    checkpoints: Mapping[int, CheckpointFile],
+) -> dict[int, Size]:
+    """By pass index, for every part: the picture's, or a repaint's working size."""
     found: dict[int, Size] = {}
-    for part in (part for stage in stages for part in stage.parts):
-        if part.pass_index in carried:
-            size = carried[part.pass_index].size
-        found[part.pass_index] = size
+    scene = checkpoints[stages[0].parts[0].pass_index].family
+    for stage in stages:
+        head = stage.parts[0].pass_index
+        size = carried[head].size if head in carried else size
+        sampled = size
+        if stage.region is not None:
+            seen = working_size(stage.region, (size.width, size.height), scene, checkpoints[head].family)
+            sampled = Size(*seen)
+        found |= {part.pass_index: sampled for part in stage.parts}
     return found
 
 
@@ -177,10 +202,12 @@ def _carried(stages: Sequence[Stage], size: Size, checkpoints: Mapping[int, Chec
         begins = stage.parts[0].pass_index
         one, other = checkpoints[before.parts[-1].pass_index], checkpoints[begins]
         crosses = one.family.latents is not other.family.latents
+        through_pixels = crosses or stage.region is not None or before.region is not None
         upscaler = None
         if wanted != size:
-            upscaler = stage.upscaler or (LANCZOS if crosses else LATENT)
-        found[begins] = Carried(wanted, upscaler, crosses or (upscaler is not None and upscaler.latent_mode is None))
+            upscaler = stage.upscaler or (LANCZOS if through_pixels else LATENT)
+            through_pixels |= upscaler.latent_mode is None
+        found[begins] = Carried(wanted, upscaler, through_pixels)
         size = wanted
     return found
 

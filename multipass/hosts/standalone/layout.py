@@ -6,11 +6,14 @@ from collections.abc import Iterator
 
 import msgspec
 
+from multipass import detection
 from multipass.hosts.standalone.emphasis import unsupported
 from multipass.hosts.standalone.schedules import AUTOMATIC, Sampling, lay_out
 from multipass.hosts.standalone.upscalers import Upscaler, find
-from multipass.plan import PassKind, Plan, PlanError, Problem
+from multipass.plan import Pass, PassKind, Plan, PlanError, Problem
+from multipass.prompts import expanded
 from multipass.schedule import Segment, segments
+from multipass.subjects import Region
 
 PIXELS_PER_LATENT = 8
 _SAMPLED_WITH = ("steps", "sampler_name", "scheduler")
@@ -46,6 +49,7 @@ class Stage(msgspec.Struct, frozen=True):
         parts: the steps of its passes; where nothing is sampled the head's alone, which has none.
         scale: what the picture before is enlarged by, first.
         upscaler: ``None`` where the plan leaves it out.
+        region: what it repaints, once for each subject; ``None`` where it makes or redraws the whole picture.
     """
 
     head: int
@@ -53,10 +57,15 @@ class Stage(msgspec.Struct, frozen=True):
     parts: tuple[Segment, ...]
     scale: float = 1.0
     upscaler: Upscaler | None = None
+    region: Region | None = None
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """A plan over its samplers' steps: what can be said without any checkpoint."""
+    """A plan over its samplers' steps: what can be said without any checkpoint.
+
+    Attributes:
+        plan: with a pass for every subject that its request's prompt has.
+    """
 
     plan: Plan
     settings: Settings
@@ -75,6 +84,7 @@ def lay_out_plan(plan: Plan) -> Layout:
         PlanError: for what the command cannot do, and for passes in the wrong order.
     """
     settings = Settings.of(plan)
+    plan = _expanded(plan, settings)
     problems = [*_not_yet(plan), *_sides(settings)]
     if problems:
         raise PlanError(*problems)
@@ -86,11 +96,21 @@ def lay_out_plan(plan: Plan) -> Layout:
     sampling = lay_out(settings.sampler_name, settings.scheduler, settings.steps, place=place)
     settings = msgspec.structs.replace(settings, sampler_name=sampling.sampler.name, scheduler=sampling.scheduler)
     first = Stage(index, sampling, segments(plan, sampling.steps))
-    others = (_refining(plan, number, settings) for number in range(1, len(plan.trajectories)))
+    others = (_later(plan, number, settings) for number in range(1, len(plan.trajectories)))
     return Layout(plan, settings, (first, *others))
 
 
-def _refining(plan: Plan, number: int, settings: Settings) -> Stage:
+def _expanded(plan: Plan, settings: Settings) -> Plan:
+    try:
+        return expanded(plan, settings.prompt, settings.negative_prompt)
+    except PlanError as error:
+        of_request = ("prompt", "negative_prompt")
+        raise PlanError(
+            *(Problem(f"request.{p.path}" if p.path in of_request else p.path, p.message) for p in error.problems)
+        ) from None
+
+
+def _later(plan: Plan, number: int, settings: Settings) -> Stage:
     """A trajectory after the first. What is wrong with it is wrong from its head on, whose place is told."""
     trajectory = plan.trajectories[number]
     head = trajectory.head
@@ -100,11 +120,13 @@ def _refining(plan: Plan, number: int, settings: Settings) -> Stage:
 
     scale = 1.0 if head.scale is None else head.scale
     upscaler = None if head.upscaler is None else find(head.upscaler, place("upscaler"))
+    region = Region.of(head) if head.kind is PassKind.SUBJECT else None
     strength = head.denoising_strength
     if strength is None:
-        raise PlanError(Problem(place("denoising_strength"), "a refine pass needs it: a number from 0 to 1"))
+        kind = "refine" if region is None else "subject"
+        raise PlanError(Problem(place("denoising_strength"), f"a {kind} pass needs it: a number from 0 to 1"))
     if strength == 0:
-        return Stage(trajectory.index, None, (Segment(trajectory.index, 0, 0, 0.0, 0.0),), scale, upscaler)
+        return Stage(trajectory.index, None, (Segment(trajectory.index, 0, 0, 0.0, 0.0),), scale, upscaler, region)
     sampling = lay_out(
         head.sampler_name or settings.sampler_name,
         head.scheduler or settings.scheduler,
@@ -112,7 +134,7 @@ def _refining(plan: Plan, number: int, settings: Settings) -> Stage:
         strength,
         place,
     )
-    return Stage(trajectory.index, sampling, segments(plan, sampling.steps, number), scale, upscaler)
+    return Stage(trajectory.index, sampling, segments(plan, sampling.steps, number), scale, upscaler, region)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -125,13 +147,27 @@ def _not_yet(plan: Plan) -> Iterator[Problem]:
     for index, own in plan.running:
         place = f"passes[{index}]."
         if own.kind is PassKind.SUBJECT:
-            yield Problem(f"{place}kind", "the command does not render subject passes yet")
-            continue
+            yield from _subject(place, own)
         if index == plan.running[0][0] and own.denoising_strength is not None:
             yield Problem(f"{place}denoising_strength", "the command begins with noise: there is nothing to redraw")
         if own.vae is not None:
             yield Problem(f"{place}vae", "the command does not load other VAEs yet, leave it out for the checkpoint's")
         yield from _texts_not_yet(place, own.prompt, own.negative_prompt)
+
+
+def _subject(place: str, own: Pass) -> Iterator[Problem]:
+    if own.target is not None and own.target not in detection.TARGETS:
+        yield Problem(f"{place}target", f'the command finds {" and ".join(detection.TARGETS)}, got "{own.target}"')
+    elif own.target is not None:
+        reason = detection.missing()
+        if reason is not None:
+            yield Problem(f"{place}target", reason)
+    for name in ("width", "height"):
+        side = getattr(own, name)
+        if side is not None and side % PIXELS_PER_LATENT:
+            yield Problem(f"{place}{name}", f"expected a multiple of {PIXELS_PER_LATENT}, got {side}")
+    if own.upscaler is not None and find(own.upscaler, f"{place}upscaler").latent_mode is not None:
+        yield Problem(f"{place}upscaler", "a subject pass enlarges the picture, and this enlarges latents")
 
 
 def _texts_not_yet(place: str, prompt: str | None, negative_prompt: str | None) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -71,11 +72,12 @@ class _PassBars:
         self._prefix = prefix
         self._bar: tqdm[Any] | None = None
 
-    def pass_begins(self, part: Segment, /) -> None:
+    def pass_begins(self, part: Segment, subject: str = "", /) -> None:
         self.close()
+        told = self._job.told(part) + (f", {subject}" if subject else "")
         self._bar = tqdm(
             total=part.end_step - part.first_step,
-            desc=f"{self._prefix}Pass {self._job.told(part)}",
+            desc=f"{self._prefix}Pass {told}",
             unit="step",
             disable=None,
         )
@@ -83,6 +85,9 @@ class _PassBars:
     def doing(self, what: str, /) -> None:
         assert self._bar is not None
         self._bar.set_postfix_str(what)
+
+    def say(self, text: str, /) -> None:
+        tqdm.write(f"multipass: {text}", file=sys.stderr)
 
     def step_done(self, _index: int, _latent: Tensor, /) -> None:
         assert self._bar is not None

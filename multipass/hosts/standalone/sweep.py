@@ -11,9 +11,10 @@ import msgspec
 from PIL import Image
 
 from multipass import folders
+from multipass.cache import MEMO_MB
+from multipass.drawing import bundled_font, draw_grid
 from multipass.hosts.standalone.checkpoints import CheckpointFolder
 from multipass.hosts.standalone.errors import InputError
-from multipass.hosts.standalone.grid import draw_grid
 from multipass.hosts.standalone.job import Job, prepare, with_seed
 from multipass.hosts.standalone.layout import lay_out_plan
 from multipass.paths import Axis, Scalar, with_values
@@ -80,36 +81,57 @@ def prepare_sweep(plan: Plan, axes: Sequence[Axis], folder: CheckpointFolder) ->
     )
 
 
-def render(sweep: Sweep, out: Path, *, ram_gb: float = 0, say: Callable[[object], None]) -> Path:
+def render(
+    sweep: Sweep,
+    out: Path,
+    *,
+    ram_gb: float = 0,
+    memo_mb: float = MEMO_MB,
+    with_report: bool = False,
+    say: Callable[[object], None],
+) -> Path:
     """Render every cell in a run of its own and draw the grid beside the runs.
+
+    Steps that cells have in common are computed once.
 
     Args:
         ram_gb: RAM in which checkpoints are kept, those of all cells; 0: what is free.
-        say: is told every manifest and, last, the grid.
+        memo_mb: RAM for what the UNets answered; 0: each cell is computed whole.
+        with_report: write a page beside the grid, too; of a sweep that is stopped, with what there is.
+        say: is told every manifest and, last, the grid and the page.
 
     Raises:
         InputError: where ``out`` cannot be written.
     """
+    from multipass.hosts.standalone import report
     from multipass.hosts.standalone.memory import Checkpoints, at_most
     from multipass.hosts.standalone.progress import Bars
+    from multipass.hosts.standalone.remembering import new_memo
     from multipass.hosts.standalone.runs import Run
 
-    store = Checkpoints(ram=at_most(ram_gb))
+    store, memo = Checkpoints(ram=at_most(ram_gb)), new_memo(memo_mb)
     drawn: dict[tuple[int, int], Image.Image] = {}
+    runs: list[tuple[int, int, Path]] = []
     grid = out
-    for number, cell in enumerate(sweep.cells):
-        run = Run(cell.job, out, _slug(cell.told))
-        bars = Bars(f"Cell {number + 1} of {len(sweep.cells)} ({cell.told}), ")
-        try:
-            (file,) = run.render(store, [cell.job.seed], bars)
-        finally:
-            say(run.manifest_path)
-        drawn[cell.row, cell.column] = Image.open(file).convert("RGB")
-        grid = run.folder.with_name(f"{run.name.removesuffix(_slug(cell.told))}sweep.png")  # beside the last one
-    rows = [[drawn[i, k] for k in range(len(sweep.columns))] for i in range(len(sweep.rows))]
-    with folders.whole(grid) as aside:
-        draw_grid(rows, sweep.columns, sweep.rows).save(aside, "PNG")
-    say(grid)
+    try:
+        for number, cell in enumerate(sweep.cells):
+            run = Run(cell.job, out, _slug(cell.told))
+            runs.append((cell.column, cell.row, run.folder))
+            grid = run.folder.with_name(f"{run.name.removesuffix(_slug(cell.told))}sweep.png")  # beside the last one
+            bars = Bars(f"Cell {number + 1} of {len(sweep.cells)} ({cell.told}), ")
+            try:
+                (file,) = run.render(store, [cell.job.seed], bars, memo)
+            finally:
+                say(run.manifest_path)
+            drawn[cell.row, cell.column] = Image.open(file).convert("RGB")
+        rows = [[drawn[i, k] for k in range(len(sweep.columns))] for i in range(len(sweep.rows))]
+        with folders.whole(grid) as aside:
+            draw_grid(rows, sweep.columns, sweep.rows, bundled_font()).save(aside, "PNG")
+        say(grid)
+    finally:
+        if with_report and runs:
+            page = report.of_sweep(grid.stem, sweep.columns, sweep.rows, runs)
+            say(report.write(page, grid.with_suffix(".html")))
     return grid
 
 

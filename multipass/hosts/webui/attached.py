@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from multipass.hosts.webui.rendering import Rendering
 
 _ATTRIBUTE = "multipass_rendering"
+_READ_LAST = "override_settings_restore_afterwards"
 
 
 def of(p: Any) -> Rendering | None:
@@ -32,7 +33,9 @@ def drop(p: Any) -> None:
 def planned(kind: type) -> type:
     """The class of an attached request. Methods of a class, not functions on the instance: a copy calls them with
     itself."""
-    methods = {"setup_conds": _setup_conds, "sample": _sample, "close": _close}
+    methods: dict[str, Any] = {"setup_conds": _setup_conds, "sample": _sample, "close": _close}
+    methods["iteration"] = property(_iteration, _set_iteration)
+    methods[_READ_LAST] = property(_read_last, _set_what_is_read_last)
     if hasattr(kind, "sample_hr_pass"):
         methods["sample_hr_pass"] = _sample_hr_pass
     return type(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
@@ -63,6 +66,31 @@ def _sample_hr_pass(self: Any, samples: Any, decoded_samples: Any, *args: Any) -
     if rendering.p is self and not rendering.ended:
         rendering.keep_before_hires(decoded_samples)
     return rendering.plain(self, "sample_hr_pass")(samples, decoded_samples, *args)
+
+
+def _iteration(self: Any) -> int:
+    return vars(self).get("iteration", 0)
+
+
+def _set_iteration(self: Any, number: int) -> None:
+    """The first thing that the host does for the next batch, before it loads the checkpoint that its options name."""
+    vars(self)["iteration"] = number
+    rendering = of(self)
+    assert rendering is not None
+    if rendering.p is self and not rendering.ended:
+        rendering.begin_iteration()
+
+
+def _read_last(self: Any) -> bool:
+    """The host reads it however a request ends, also of one that nobody closes: a copy that X/Y/Z plot renders."""
+    rendering, error = of(self), sys.exc_info()[1]
+    if rendering is not None and rendering.p is self and error is not None:
+        rendering.end(error)
+    return vars(self)[_READ_LAST]
+
+
+def _set_what_is_read_last(self: Any, value: bool) -> None:
+    vars(self)[_READ_LAST] = value
 
 
 def _close(self: Any) -> None:

@@ -102,10 +102,15 @@ def check_together(plan: Plan, infos: Mapping[int, Any]) -> None:
         raise PlanError(*problems)
 
 
+def family(info: Any) -> Family | None:
+    """A checkpoint's; ``None`` where its file does not tell. Raises HeaderError."""
+    return _kind(info.filename).family
+
+
 def latents(info: Any) -> Family | None:
     """The family whose latent space a checkpoint has; ``None`` where its file does not tell. Raises HeaderError."""
-    family = _kind(info.filename).family
-    return family.latents if family is not None else None
+    found = family(info)
+    return found.latents if found is not None else None
 
 
 def _kind(filename: str) -> Kind:

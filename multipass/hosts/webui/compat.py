@@ -10,6 +10,8 @@ from typing import Any
 
 from modules import (
     devices,
+    masking,
+    script_callbacks,
     sd_models,
     sd_samplers,
     sd_samplers_cfg_denoiser,
@@ -17,6 +19,7 @@ from modules import (
     sd_samplers_timesteps,
     shared,
 )
+from PIL import Image
 
 from multipass.hosts.webui import hooks
 
@@ -70,6 +73,24 @@ def choose(chosen_before: Any) -> None:
             "additional_modules": shared.opts.forge_additional_modules,
         }
         sd_models.model_data.forge_loading_parameters = {**chosen_before, **named}
+
+
+@contextmanager
+def loading_by_default(info: Any) -> Iterator[None]:
+    """While this lasts, Forge loads this checkpoint where nothing else is chosen; the others go by their options. What
+    somebody chooses meanwhile stays."""
+    if not LOADS_BY_PARAMETERS:
+        yield
+        return
+    data = sd_models.model_data
+    before = data.forge_loading_parameters
+    data.forge_loading_parameters = {**before, "checkpoint_info": info}
+    try:
+        yield
+    finally:
+        now = data.forge_loading_parameters
+        if now.get("checkpoint_info") is info:
+            data.forge_loading_parameters = {**now, "checkpoint_info": before["checkpoint_info"]}
 
 
 def load(info: Any) -> bool:
@@ -231,6 +252,16 @@ def restore_schedule(model: Any) -> None:
         model.alphas_cumprod = model.alphas_cumprod_original
 
 
+def uncommented(text: str) -> str:
+    """A text without its comments, where the host takes them out: Forge where it applies styles, the others by a
+    script, which can only be asked as it is before tokens are counted."""
+    asked = script_callbacks.BeforeTokenCounterParams(
+        prompt=shared.prompt_styles.apply_styles_to_prompt(text, []), steps=1, styles=[]
+    )
+    script_callbacks.before_token_counter_callback(asked)
+    return asked.prompt
+
+
 def note_encoding(p: Any) -> None:
     """What the encoding of texts has to tell in the picture's text (embeddings, emphasis), as the host does it after
     its own encoding."""
@@ -264,6 +295,15 @@ def tell_controlnet(p: Any) -> None:
         return  # not there, or not on this UNet, which would take the marks for words
     tell(p.c, positive=True)
     tell(p.uc, positive=False)
+
+
+def hires_checkpoint(p: Any) -> Any:
+    """The ``CheckpointInfo`` that a request names for its hires fix, before the host has looked it up; ``None`` where
+    there is no hires fix, or it names none."""
+    name = getattr(p, "hr_checkpoint_name", None) if getattr(p, "enable_hr", False) else None
+    if not name or name == "Use same checkpoint":
+        return None
+    return sd_models.get_closet_checkpoint_match(name)
 
 
 def keep_for_hires(p: Any, info: Any) -> None:
@@ -303,6 +343,15 @@ def schedulers(sampler_name: str) -> list[str]:
     return list(sd_schedulers.schedulers_map)
 
 
+def scheduler_labels() -> list[str]:
+    """The schedule types as people read them; none in Forge Classic."""
+    if importlib.util.find_spec("modules.sd_schedulers") is None:
+        return []
+    from modules import sd_schedulers
+
+    return [known.label for known in sd_schedulers.schedulers]
+
+
 def sampling_function_home() -> Any:
     """The module in which the Forge family looks up the function that applies the CFG scale."""
     if hasattr(sd_samplers_cfg_denoiser, "sampling_function"):
@@ -310,3 +359,20 @@ def sampling_function_home() -> Any:
     from modules_forge import forge_sampler  # Forge Classic
 
     return forge_sampler
+
+
+@contextmanager
+def masking_nothing() -> Iterator[None]:
+    """While this lasts, a host's img2img prepares a request that masks nothing as one that masks all, to no effect:
+    Forge Classic divides by the height of what is masked. The others know themselves that it is nothing."""
+    if hasattr(masking, "get_crop_region_v2"):
+        yield
+        return
+    original = masking.get_crop_region
+
+    def get_crop_region(mask: Any, pad: int = 0) -> Any:
+        image = mask if isinstance(mask, Image.Image) else Image.fromarray(mask)
+        return original(mask, pad) if image.getbbox() else (0, 0, *image.size)
+
+    with hooks.replaced(masking, get_crop_region=get_crop_region):
+        yield

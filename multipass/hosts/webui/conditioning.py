@@ -23,6 +23,22 @@ class Encoded(NamedTuple):
     c: Any
     uc: Any
 
+    def of_picture(self, place: int) -> Encoded:
+        """One of the batch alone."""
+        one = slice(place, place + 1)
+        return Encoded(self.networks, type(self.c)((1,), self.c.batch[one]), self.uc and self.uc[one])
+
+
+def first_texts(p: Any) -> Texts:
+    """The request's texts for its first picture, before the host has set them up, as it will: with the styles, and
+    without comments."""
+    prompt, negative = (text[0] if isinstance(text, list) else text for text in (p.prompt, p.negative_prompt))
+    styles = shared.prompt_styles
+    return Texts(
+        compat.uncommented(styles.apply_styles_to_prompt(prompt, p.styles)),
+        compat.uncommented(styles.apply_negative_styles_to_prompt(negative, p.styles)),
+    )
+
 
 def texts_of(plan: Plan, prompts: Sequence[str], negatives: Sequence[str]) -> dict[int, list[Texts]]:
     """Each pass's texts by its index in ``plan.passes``, one per picture, where these are the request's."""
@@ -38,6 +54,9 @@ class Conditioning:
     Args:
         networks: is told which a pass's texts name.
         setup_conds: the request's own, as its class has it.
+
+    Attributes:
+        clip_skip: the request's.
     """
 
     def __init__(self, p: Any, plan: Plan, networks: Networks, setup_conds: Callable[[], None]) -> None:
@@ -45,7 +64,7 @@ class Conditioning:
         self._trajectories = plan.trajectories
         self._number_of = {index: n for n, own in enumerate(self._trajectories) for index, _ in own.passes}
         self._settings_of = dict(plan.running)
-        self._clip_skip = p.override_settings.get(CLIP_SKIP, getattr(shared.opts, CLIP_SKIP))  # the request's
+        self.clip_skip = int(p.override_settings.get(CLIP_SKIP, getattr(shared.opts, CLIP_SKIP)))
         self._texts: dict[int, list[Texts]] = {}
         self._encoded: dict[int, Encoded] = {}
         self._caches: dict[int, tuple[list[Any], list[Any]]] = {}
@@ -57,6 +76,10 @@ class Conditioning:
     def forget(self) -> None:
         """Let go of all of it."""
         self._texts, self._encoded, self._caches = {}, {}, {}
+
+    def clip_skip_of(self, index: int) -> int:
+        """A pass's."""
+        return self._settings_of[index].clip_skip or self.clip_skip
 
     def texts(self, index: int) -> tuple[list[str], list[str]]:
         """A pass's prompts and negative prompts, one per picture."""
@@ -73,7 +96,15 @@ class Conditioning:
         Args:
             sizes: of each trajectory's picture.
         """
-        p, number = self._p, self._number_of[index]
+        self._encoded[index] = found = self._encode(index, self._number_of[index], sizes)
+        return found
+
+    def alone(self, index: int, sizes: Sequence[Size]) -> Encoded:
+        """The same for the first trajectory, whichever the pass is of."""
+        return self._encode(index, 0, sizes) if self._number_of[index] else self.of(index, sizes)
+
+    def _encode(self, index: int, number: int, sizes: Sequence[Size]) -> Encoded:
+        p = self._p
         tagged, negatives = self.texts(index)
         prompts, networks = extra_networks.parse_prompts(tagged)
         self._networks.activate(networks)
@@ -82,15 +113,14 @@ class Conditioning:
         with (
             hooks.replaced(p, prompts=prompts, negative_prompts=negatives, extra_network_data=networks),
             hooks.replaced(p, cached_c=c, cached_uc=uc),
-            hooks.options({CLIP_SKIP: self._settings_of[index].clip_skip or self._clip_skip}),
+            hooks.options({CLIP_SKIP: self.clip_skip_of(index)}),
         ):
             if number == 0:
                 self._setup_conds()
             else:
                 self._setup_conds_for(number, sizes[number])
         compat.note_encoding(p)
-        self._encoded[index] = found = Encoded(networks, p.c, p.uc)
-        return found
+        return Encoded(networks, p.c, p.uc)
 
     def _setup_conds_for(self, number: int, size: Size) -> None:
         """For a trajectory after the first: by its own size, prompt editing over its own steps. Not by the request's

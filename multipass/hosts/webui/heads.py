@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from modules import processing, sd_samplers, shared
 
 from multipass.hosts.webui import checkpoints, compat, hooks
-from multipass.plan import Pass, Plan
+from multipass.kinds import Family
+from multipass.plan import Pass, PassKind, Plan
 from multipass.problems import Problem, hint
+from multipass.subjects import Region, working_size
 
-_OF_A_HEAD = ("steps", "sampler_name", "scheduler", "denoising_strength")
+# what is the request's for the first pass in txt2img
+OF_A_HEAD = ("steps", "sampler_name", "scheduler", "denoising_strength")
 _SIDES = range(64, 16385)  # in pixels
 _SCHEDULE_TOLD = "Schedule type"  # the infotext key that a sampler writes
 
@@ -28,6 +31,10 @@ class Size(NamedTuple):
         """To whole places of the latent."""
         return Size(*(side // 8 * 8 for side in self))
 
+    def scaled(self, scale: float) -> Size:
+        """Cut to whole pixels."""
+        return Size(int(self.width * scale), int(self.height * scale))
+
 
 def fields(p: Any, head: Pass) -> dict[str, Any]:
     """Which fields of the request are others while the head's trajectory is sampled. What the head leaves out, and does
@@ -42,9 +49,16 @@ def fields(p: Any, head: Pass) -> dict[str, Any]:
 
 
 def redraws(p: Any, head: Pass) -> bool:
-    """Whether a refine pass samples: with a strength of 0 it only enlarges."""
+    """Whether a refine or subject pass samples: with a strength of 0 it only enlarges."""
     strength = p.denoising_strength if head.denoising_strength is None else head.denoising_strength
     return strength > 0
+
+
+def knows_sizes(p: Any) -> bool:
+    """Whether the first trajectory's picture is of the request's size, before the host has prepared anything."""
+    if isinstance(p, processing.StableDiffusionProcessingImg2Img):
+        return bool(p.init_images) and p.image_mask is None  # a request that is only looked at has no picture
+    return not getattr(p, "enable_hr", False)
 
 
 def first_size(p: Any) -> Size:
@@ -55,31 +69,72 @@ def first_size(p: Any) -> Size:
     return Size(*(8 * (side // 8 - less) for side, less in zip(whole, truncated, strict=True)))
 
 
-def sizes(plan: Plan, first: Size) -> tuple[Size, ...]:
-    """Of each trajectory's picture, by that of the first. A refined one is then cut to whole places of the latent."""
+def pasted_size(p: Any) -> Size | None:
+    """Of the picture that the host pastes the first trajectory's into, where the request inpaints only what is masked.
+    The host must have prepared it."""
+    return Size(*p.overlay_images[0].size) if getattr(p, "paste_to", None) is not None else None
+
+
+def sizes(plan: Plan, first: Size, pasted: Size | None = None) -> tuple[Size, ...]:
+    """Of each trajectory's picture, by that of the first. A refined one is then cut to whole places of the latent, and
+    so is one that is enlarged before a subject of it is repainted.
+
+    Args:
+        pasted: of the picture that a subject pass gets in place of the one before it, if that is another.
+    """
     found = [first]
     size = first
     for trajectory in plan.trajectories[1:]:
-        scale = trajectory.head.scale or 1
-        found.append(Size(int(size.width * scale), int(size.height * scale)))
-        size = found[-1].cut
+        head = trajectory.head
+        if head.kind is PassKind.SUBJECT:
+            size, pasted = pasted or size, None
+            size = size.scaled(head.scale).cut if head.scale is not None else size
+            found.append(size)
+        else:
+            found.append(size.scaled(head.scale or 1))
+            size = found[-1].cut
+    return tuple(found)
+
+
+def sampled_sizes(plan: Plan, whole: Sequence[Size], families: Mapping[int, Family | None]) -> tuple[Size, ...]:
+    """What each trajectory's model sees, for pictures of these sizes: of a repaint its working size.
+
+    Args:
+        families: by pass index, as far as they are known.
+    """
+    scene = families.get(plan.running[0][0])
+    found: list[Size] = []
+    for trajectory, size in zip(plan.trajectories, whole, strict=True):
+        head = trajectory.head
+        if head.kind is PassKind.SUBJECT:
+            seen = working_size(Region.of(head), size, scene, families.get(trajectory.index))
+            found.append(Size(*seen))
+        else:
+            found.append(size)
     return tuple(found)
 
 
 @contextmanager
 def sampled_as(p: Any, head: Pass, size: Size) -> Iterator[None]:
-    """While this lasts, the request is as a refine pass and the switch passes after it are sampled: as the host's hires
-    fix would sample them. The picture's text tells the request's schedule type."""
+    """While this lasts, the request is as a later trajectory is sampled: as the host's hires fix would sample that of a
+    refine pass, and its img2img that of a subject pass. The picture's text tells the request's schedule type."""
     params = p.extra_generation_params
     told = {_SCHEDULE_TOLD: params.get(_SCHEDULE_TOLD, hooks.ABSENT)}
-    ratio = p.get_token_merging_ratio(for_hr=True)
-    if ratio != p.get_token_merging_ratio():
+    is_subject = head.kind is PassKind.SUBJECT
+    ratio = (
+        processing.StableDiffusionProcessingImg2Img.get_token_merging_ratio(p)
+        if is_subject
+        else p.get_token_merging_ratio(for_hr=True)
+    )
+    if ratio != p.get_token_merging_ratio() and not is_subject:
         params["Token merging ratio hr"] = ratio  # which the host tells of its hires fix alone
-    with hooks.replaced(p, **size._asdict(), token_merging_ratio=ratio, **fields(p, head)):
+    with ExitStack() as afterwards:  # in the reverse order
+        afterwards.callback(compat.merge_tokens, p)
+        afterwards.callback(hooks.put_back, params, told)
+        asked = {**size._asdict(), "token_merging_ratio": ratio, **fields(p, head)}
+        afterwards.enter_context(hooks.replaced(p, **asked))
         tell_seed_delta(p)
         yield
-    hooks.put_back(params, told)
-    compat.merge_tokens(p)
 
 
 def tell_seed_delta(p: Any) -> None:
@@ -98,7 +153,7 @@ def problems(p: Any, plan: Plan) -> Iterator[Problem]:
     for number, trajectory in enumerate(plan.trajectories):
         place, own = f"passes[{trajectory.index}]", plan.passes[trajectory.index]
         if number == 0 and not is_img2img:
-            for name in _OF_A_HEAD:
+            for name in OF_A_HEAD:
                 if getattr(own, name) is not None:
                     yield Problem(f"{place}.{name}", "in txt2img it is the request's for the first pass")
             continue
@@ -113,6 +168,12 @@ def problems(p: Any, plan: Plan) -> Iterator[Problem]:
         if size.width not in _SIDES or size.height not in _SIDES:
             told = f"expected sides from {_SIDES[0]} to {_SIDES[-1]} pixels, got {size.width}x{size.height}"
             yield Problem(f"passes[{trajectory.index}].scale", told)
+        head = trajectory.head
+        for name in ("width", "height"):
+            side = getattr(head, name)
+            if side is not None and (side % 8 or side not in _SIDES):
+                reason = f"expected a multiple of 8 from {_SIDES[0]} to {_SIDES[-1] // 8 * 8}, got {side}"
+                yield Problem(f"passes[{trajectory.index}].{name}", reason)
 
 
 def between_latent_spaces(plan: Plan, infos: Mapping[int, Any]) -> Iterator[Problem]:
@@ -120,6 +181,8 @@ def between_latent_spaces(plan: Plan, infos: Mapping[int, Any]) -> Iterator[Prob
     index, as far as they are known."""
     for before, trajectory in zip(plan.trajectories, plan.trajectories[1:], strict=False):
         ahead, index = before.passes[-1][0], trajectory.index
+        if before.head.kind is PassKind.SUBJECT:  # which leaves pixels
+            continue
         if ahead not in infos or index not in infos or trajectory.head.upscaler not in shared.latent_upscale_modes:
             continue
         one, other = checkpoints.latents(infos[ahead]), checkpoints.latents(infos[index])
@@ -139,7 +202,9 @@ def _names(p: Any, place: str, own: Pass) -> Iterator[Problem]:
         if own.scheduler not in known:
             reason = f'the webui has no schedule type "{own.scheduler}"{hint(own.scheduler, known)}'
             yield Problem(f"{place}.scheduler", reason)
-    if own.upscaler is not None:
+    if own.upscaler is not None and own.kind is PassKind.SUBJECT and own.upscaler in shared.latent_upscale_modes:
+        yield Problem(f"{place}.upscaler", "a subject pass enlarges the picture, and this enlarges latents")
+    elif own.upscaler is not None:
         known = [*shared.latent_upscale_modes, *(upscaler.name for upscaler in shared.sd_upscalers)]
         if own.upscaler not in known:
             reason = f'the webui has no upscaler "{own.upscaler}"{hint(own.upscaler, known)}'

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastapi import HTTPException
-from modules import sd_samplers_common, shared
+from modules import processing, sd_samplers_common, shared
 
 ABSENT = object()
 """The value of what is not there."""
@@ -99,6 +99,20 @@ def around_each_sampling(p: Any, around: Callable[[Any, Callable[[], Any]], Any]
         yield
 
 
+@contextmanager
+def around_request(p: Any, around: Callable[[Callable[[], Any]], Any]) -> Iterator[None]:
+    """While this lasts, the host calls ``around(render)`` in place of ``render()``, which renders all pictures of ``p``
+    once its options and its first model are in place. What it gives is the host's ``Processed``."""
+    original = processing.process_images_inner
+
+    def process_images_inner(request: Any, *args: Any, **kwargs: Any) -> Any:
+        render = functools.partial(original, request, *args, **kwargs)
+        return around(render) if request is p else render()
+
+    with replaced(processing, process_images_inner=process_images_inner):
+        yield
+
+
 class Refused(HTTPException):
     """A request that is not rendered. The webui's API answers 422 with the reason, its UI shows the text."""
 
@@ -120,6 +134,18 @@ class _RefusedSettings(dict[str, Any]):
         raise self._reason
 
 
+class _RefusedTexts(list[str]):
+    """Stands in for ``p.all_prompts``, which X/Y/Z plot asks for the text of its first picture: it has caught what the
+    request raised, and would raise something else there."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__()
+        self._reason = reason
+
+    def __getitem__(self, index: Any) -> Any:
+        raise self._reason
+
+
 def refuse(p: Any, reason: Exception) -> None:
     """From ``before_process``: make the host raise ``reason`` before it loads, changes or renders anything.
 
@@ -128,7 +154,13 @@ def refuse(p: Any, reason: Exception) -> None:
     """
 
     p.override_settings = _RefusedSettings(p.override_settings, reason)
+    answer_for_texts(p, reason)
     stop(p, reason)
+
+
+def answer_for_texts(p: Any, reason: Exception) -> None:
+    """Whoever asks for the texts of a request that has none, because it ended before, gets the reason."""
+    p.all_prompts = _RefusedTexts(reason)
 
 
 def stop(p: Any, reason: Exception) -> None:

@@ -151,14 +151,14 @@ class InPlace:
         return True
 
     @property
-    def _is_lossy(self) -> bool:
+    def is_lossy(self) -> bool:
         """Whether the UNet in place was kept as fp8."""
         unet = self._entered.unet if self._entered is not None else None
         return unet is not None and weights.has_fp8(unet)
 
     @property
     def _is_lossier_than_asked(self) -> bool:
-        return self._is_lossy and not self.stores_fp8
+        return self.is_lossy and not self.stores_fp8
 
     def read_ahead(self, info: Any, vae: Vae | None = None) -> None:
         """Begin to read what will be put in place later, if that is known and is not here; on a GPU, to copy it there
@@ -234,7 +234,7 @@ class InPlace:
         wanted, ram = networks.active(), self.cache.ram
         if self.current is None or not wanted or self._merged is not None or devices.device.type != "cpu":
             return
-        key = Merged(self.current, wanted, self._is_lossy)
+        key = Merged(self.current, wanted, self.is_lossy)
         kept = ram.get(key)
         known = kept.tensors if kept is not None else {}
         more = networks.room_for_merging(self._model, known)
@@ -427,7 +427,7 @@ class InPlace:
         vram.discard(unet)  # in place it is the host's model, which counts as that
         if left is not None and left.checkpoint != key.checkpoint and entered is not None and entered.unet is not None:
             leaving = weights.held(self._model, under=UNET)
-            name = Lossy(left.checkpoint) if self._is_lossy else left.checkpoint
+            name = Lossy(left.checkpoint) if self.is_lossy else left.checkpoint
             # without a copy that is there, the one that comes takes new memory
             if ready is not None or vram.reserve(name, weights.nbytes(leaving)):
                 vram.keep(name, {"unet": leaving})

@@ -62,8 +62,8 @@ def not_by_the_host(info: Any) -> Iterator[None]:
             _loaded[info.filename] = before
 
 
-def file_of(key: Any) -> str:
-    """The checkpoint's file that something is kept of."""
+def version_of(key: Any) -> Version:
+    """The checkpoint's file that something is kept of, as it was."""
     while not isinstance(key, Version):
         key = key.checkpoint
-    return key.file
+    return key

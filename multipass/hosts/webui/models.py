@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from modules import devices, errors, processing, sd_models, sd_vae, shared
 from modules.call_queue import wrap_queued_call
 
@@ -42,7 +43,10 @@ def _noting(load: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(load)
     def loading(*args: Any, **kwargs: Any) -> Any:
         before, kept, hits, started = compat.loaded(), compat.kept(), cache.hits, time.perf_counter()
-        found = load(*args, **kwargs)
+        # a module that is built draws from the generator that the encoding of a picture draws from: no picture is to
+        # differ by what was loaded for it
+        with torch.random.fork_rng([devices.device] if devices.device.type == "cuda" else []):
+            found = load(*args, **kwargs)
         now = compat.loaded()
         if now is not None and (before is None or now.filename != before.filename):
             was_kept = cache.hits > hits or now.filename in kept
@@ -154,6 +158,16 @@ def note_loaded(model: Any) -> None:
     whole.note_built(model)
 
 
+def in_place() -> Hashable:
+    """Which weights the live model has, networks aside: two that are equal are the same."""
+    model = shared.sd_model
+    if compat.IS_FORGE_FAMILY:
+        return keys.Key.of_live(model).checkpoint, whole.form_of(model)
+    current = _in_place.current
+    checkpoint = (current or keys.Key.of_live(model)).checkpoint
+    return checkpoint, whole.form_of(model), current is not None and _in_place.is_lossy
+
+
 def clear() -> None:
     """Let go of all that is not in use. Not while a picture is made."""
     cache.clear()
@@ -200,6 +214,10 @@ class Models:
         """What it took to have a checkpoint in place, since this was last asked of it: where its UNet was, and the
         seconds until it was in place."""
         return _taken.pop(info.filename, Load(Source.RESIDENT, 0.0))
+
+    def forget_taken(self) -> None:
+        """What has been loaded so far was none of a pass's that is still to come."""
+        _taken.clear()
 
     @property
     def lossy(self) -> bool:

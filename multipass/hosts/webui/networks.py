@@ -79,8 +79,13 @@ class Networks:
 
 def active() -> tuple[Any, ...]:
     """What is active in the host's Lora extension, with what decides what it does to the weights; empty for nothing."""
+    return () if getattr(shared.opts, "lora_functional", False) else loaded()  # which leaves the weights alone
+
+
+def loaded() -> tuple[Any, ...]:
+    """The same, whether it is merged into the weights or acts beside them."""
     lora = _extension()
-    if lora is None or getattr(shared.opts, "lora_functional", False):  # which leaves the weights alone
+    if lora is None:
         return ()
     return (*_wanted(lora), *(getattr(net, "mtime", None) for net in lora.loaded_networks))
 

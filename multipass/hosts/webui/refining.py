@@ -3,7 +3,7 @@ sampled again, in the order and with the numbers of the host's hires fix."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from modules import devices, images, processing, rng, sd_samplers, sd_samplers_c
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from multipass.hosts.webui import hooks
+from multipass.hosts.webui import hooks, pixels
 from multipass.hosts.webui.heads import Size
 from multipass.plan import Pass
 
@@ -52,17 +52,29 @@ def enlarged_latent(latent: Tensor, head: Pass, size: Size) -> Tensor:
     return torch.nn.functional.interpolate(latent, rows_columns, mode=way["mode"], antialias=way["antialias"])
 
 
+def enlarged(
+    p: Any, latent: Tensor | None, pictures: Tensor | None, head: Pass, size: Size
+) -> tuple[Tensor, Tensor | None]:
+    """The latent, or the pictures where they are given, as ``decoded`` gives them: as a latent of this size by the
+    head's upscaler, and what it was encoded from, if it was not enlarged after that."""
+    if pictures is None:
+        assert latent is not None
+        return enlarged_latent(latent, head, size), None
+    if head.upscaler in shared.latent_upscale_modes:
+        latent, _ = encoded(p, pictures, head, Size(pictures.shape[-1], pictures.shape[-2]))
+        return enlarged_latent(latent, head, size), None
+    return encoded(p, pictures, head, size)
+
+
 def encoded(p: Any, pictures: Tensor, head: Pass, size: Size) -> tuple[Tensor, Tensor]:
     """Enlarged pictures, as ``decoded`` gives them, and their latents by the VAE that is in place.
 
     Without an upscaler of pixels, which another latent space can need all the same, by Lanczos.
     """
     upscaler = head.upscaler if enlarges_pixels(head) else "None"  # which is the host's word for Lanczos
-    whole = torch.clamp((pictures + 1.0) / 2.0, min=0.0, max=1.0)
     batch = []
-    for picture in whole:
-        bytes_of_picture = (255.0 * np.moveaxis(picture.numpy(), 0, 2)).astype(np.uint8)
-        image = images.resize_image(0, Image.fromarray(bytes_of_picture), *size, upscaler_name=upscaler)
+    for picture in pixels.images_of(pictures):
+        image = images.resize_image(0, picture, *size, upscaler_name=upscaler)
         batch.append(np.moveaxis(np.array(image).astype(np.float32) / 255.0, 2, 0))
     found = torch.from_numpy(np.array(batch)).to(shared.device)
     method = shared.opts.sd_vae_encode_method
@@ -82,24 +94,47 @@ def sampled(p: Any, latent: Tensor, pictures: Tensor | None, times: int) -> Tens
             the same noise over again would stay in the picture as a pattern, and so it is the same for the same seed,
             alone or in a batch.
     """
+    sampler = sd_samplers.create_sampler(p.sampler_name, p.sd_model)
+    with hooks.replaced(p, sampler=sampler, **_masks(p, latent)):
+        image_conditioning = _image_conditioning(p, latent, pictures)
+        devices.torch_gc()
+        return sampled_img2img(p, latent, times, image_conditioning=image_conditioning, initial_noise_multiplier=1.0)
+
+
+def sampled_img2img(p: Any, latent: Tensor, times: int, **prepared: Any) -> Tensor:
+    """The same, with fields of the request that the host's img2img prepares of the latent."""
     of_seeds = {name: getattr(p, name) for name in ("subseeds", "subseed_strength")}
     resized_from = {name: getattr(p, name) for name in ("seed_resize_from_h", "seed_resize_from_w")}
     noise = rng.ImageRNG(latent.shape[1:], p.seeds, **of_seeds, **resized_from)
     for _ in range(times):
         noise.next()
-    with hooks.replaced(p, sampler=sd_samplers.create_sampler(p.sampler_name, p.sd_model), **_masks(p, latent)):
-        image_conditioning = _image_conditioning(p, latent, pictures)
-        devices.torch_gc()
-        # the host's img2img does with a latent what its hires fix does with it, and holds the mask; the option makes
-        # it run the steps that were asked for, as the hires fix does
-        with (
-            hooks.replaced(p, rng=noise, init_latent=latent, image_conditioning=image_conditioning),
-            hooks.replaced(p, initial_noise_multiplier=1.0),
-            hooks.options({"img2img_fix_steps": True}),
-        ):
-            return processing.StableDiffusionProcessingImg2Img.sample(
-                p, p.c, p.uc, p.seeds, p.subseeds, p.subseed_strength, p.prompts
-            )
+    # the host's img2img does with a latent what its hires fix does with it, and holds the mask; the option makes it run
+    # the steps that were asked for, as the hires fix does
+    with (
+        hooks.replaced(p, rng=noise, **{"init_latent": latent, **prepared}),
+        hooks.options({"img2img_fix_steps": True}),
+    ):
+        return processing.StableDiffusionProcessingImg2Img.sample(
+            p, p.c, p.uc, p.seeds, p.subseeds, p.subseed_strength, p.prompts
+        )
+
+
+def sampled_again(p: Any, sample: Callable[..., Tensor], drawn: Any) -> Tensor:
+    """What ``sample`` gives with the model and conditioning that are the request's now, from the same noise as
+    before and without the hires fix.
+
+    Args:
+        sample: the request's own method, with the arguments that it had.
+        drawn: the ``ImageRNG`` that it drew from.
+    """
+    names = ("subseeds", "subseed_strength", "seed_resize_from_h", "seed_resize_from_w")
+    noise = rng.ImageRNG(drawn.shape, drawn.seeds, **{name: getattr(drawn, name) for name in names})
+    without_hires = {"enable_hr": False} if getattr(p, "enable_hr", False) else {}
+    # a new one: img2img goes on with the sampler that it was set up with, which knows the model before
+    sampler = sd_samplers.create_sampler(p.sampler_name, p.sd_model)
+    with hooks.replaced(p, rng=noise, sampler=sampler, **without_hires):
+        c, uc = p.get_conds()
+        return sample(conditioning=c, unconditional_conditioning=uc)
 
 
 def overlays(p: Any, size: Size) -> dict[str, Any]:
@@ -108,16 +143,28 @@ def overlays(p: Any, size: Size) -> dict[str, Any]:
     if getattr(p, "mask_for_overlay", None) is None or p.paste_to is not None or size == Size(p.width, p.height):
         return {}
     mask = images.resize_image(0, p.mask_for_overlay, *size)
-    mode = 0 if p.resize_mode == _RESIZED else p.resize_mode
     found: list[Image.Image] = []
-    for given in p.init_images:
-        image = images.flatten(given, shared.opts.img2img_background_color)
-        image = images.resize_image(mode, image, *size)
+    for image in originals(p, size):
         unmasked = Image.new("RGBa", image.size)
         unmasked.paste(image.convert("RGBA").convert("RGBa"), mask=ImageOps.invert(mask.convert("L")))
         found.append(unmasked.convert("RGBA"))
     each = len(p.overlay_images) // len(found)
     return {"overlay_images": found * each, "mask_for_overlay": mask}
+
+
+def originals(p: Any, size: Size) -> list[Image.Image]:
+    """The init images as the host brings them to this size; of one that is inpainted in a part of it alone, the part.
+    None in txt2img."""
+    found: list[Image.Image] = []
+    for given in getattr(p, "init_images", None) or ():
+        image = images.flatten(given, shared.opts.img2img_background_color)
+        if p.paste_to is not None:
+            left, top, width, height = p.paste_to
+            image = images.resize_image(2, image.crop((left, top, left + width, top + height)), *size)
+        else:
+            image = images.resize_image(0 if p.resize_mode == _RESIZED else p.resize_mode, image, *size)
+        found.append(image)
+    return found
 
 
 def _masks(p: Any, latent: Tensor) -> dict[str, Tensor | None]:

@@ -24,7 +24,7 @@ from multipass.schedule import TRAINING_TIMESTEPS, SamplingSteps
 
 _FIELDS = ("steps", "sampler_name", "denoising_strength")
 # what these take depends on the picture itself, so nothing can be announced
-_ADAPTIVE = ("DPM adaptive",)
+ADAPTIVE = ("DPM adaptive",)
 
 
 def sampling_steps(p: Any, own: Mapping[str, Any], *, head: int, refines: bool) -> SamplingSteps | None:
@@ -44,7 +44,7 @@ def sampling_steps(p: Any, own: Mapping[str, Any], *, head: int, refines: bool) 
     stand_in = _stand_in(p, own)
     places = {name: f"passes[{head}].{name}" if refines or name in own else name for name in _FIELDS}
     name = stand_in.sampler_name
-    if name in _ADAPTIVE:
+    if name in ADAPTIVE:
         reason = "it chooses its steps as it goes, no step boundary is visible"
         raise PlanError(Problem(places["sampler_name"], f"multipass cannot switch inside {name}: {reason}"))
     has_model = getattr(shared.sd_model, "sd_checkpoint_info", None) is not None
@@ -58,7 +58,13 @@ def sampling_steps(p: Any, own: Mapping[str, Any], *, head: int, refines: bool) 
             reason = f"too low for {stand_in.steps} steps: {name} would have to divide {TRAINING_TIMESTEPS} by {whole}"
             raise PlanError(Problem(places["denoising_strength"], reason))
     notes = _Notes(sampler.model_wrap_cfg)
-    _run(sampler, notes, stand_in, refines=refines)
+    try:
+        _run(sampler, notes, stand_in, refines=refines)
+    except torch.cuda.OutOfMemoryError:  # the sampler is not to blame
+        raise
+    except Exception as error:  # whatever a sampler does that needs more than notes: all is told
+        reason = f"it does not run beforehand, which its steps are told by ({type(error).__name__}: {error})"
+        raise PlanError(Problem(places["sampler_name"], f"multipass cannot switch inside {name}: {reason}")) from error
     if not notes.levels:
         if refines:
             raise PlanError(Problem(places["steps"], f"too few: {name} runs no step"))

@@ -9,10 +9,10 @@ import gradio as gr
 import torch
 from modules import paths, shared
 
-from multipass.cache import budgets
-from multipass.cache.budgets import GB
+from multipass.cache import MEMO_MB, budgets
+from multipass.cache.budgets import GB, MB
 
-_RAM, _VRAM, _AHEAD, _MANAGE, _FP8, _GALLERY, _TEMPORARY = (
+_RAM, _VRAM, _AHEAD, _MANAGE, _FP8, _MEMO, _GALLERY, _TEMPORARY = (
     f"multipass_{name}"
     for name in (
         "ram_budget_gb",
@@ -20,6 +20,7 @@ _RAM, _VRAM, _AHEAD, _MANAGE, _FP8, _GALLERY, _TEMPORARY = (
         "read_ahead",
         "manage_checkpoints",
         "fp8",
+        "memo_mb",
         "passes_in_gallery",
         "temporary_runs",
     )
@@ -52,6 +53,8 @@ def register() -> None:
         "Keep the UNets of a plan's other checkpoints as fp8 (lossy)",
         "half of the memory; pictures differ, and say so in their text; AUTOMATIC1111",
     )
+    why = "a step that a plan's picture has in common with an earlier one is not computed again; 0 = off"
+    add(_MEMO, MEMO_MB, "RAM for what the UNet answered, in MB", why, *number)
     add(_GALLERY, False, "Show the passes' pictures in the gallery", "after the finished ones; in the API too")
     least_one = gr.Number, {"minimum": 1, "precision": 0}
     why = "a run that saves no images, as the API's do by default, leaves its passes' pictures in a temporary folder"
@@ -85,9 +88,19 @@ def stores_fp8() -> bool:
     return bool(shared.opts.data.get(_FP8, False))
 
 
+def memo_budget() -> int:
+    """Bytes that what the UNet answered may take in RAM; 0: nothing is remembered."""
+    return int(float(shared.opts.data.get(_MEMO, MEMO_MB) or 0) * MB)
+
+
 def on_managing(act: Any) -> None:
     """Call ``act()`` when that setting changes."""
     shared.opts.onchange(_MANAGE, act, call=False)
+
+
+def on_memo_budget(act: Any) -> None:
+    """Call ``act()`` when that setting changes."""
+    shared.opts.onchange(_MEMO, act, call=False)
 
 
 def shows_passes() -> bool:
@@ -109,6 +122,11 @@ def saved_folder() -> Path:
 def data_folder() -> Path:
     """Where is kept what is learned and what people save, under the webui's data folder."""
     return Path(paths.data_path, "multipass").absolute()
+
+
+def presets_folder() -> Path:
+    """Where the presets are that people save."""
+    return data_folder() / "presets"
 
 
 def temporary_folder() -> Path:

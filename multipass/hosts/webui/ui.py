@@ -1,4 +1,4 @@
-"""The panel: a checkbox accordion around a form that `javascript/multipass.js` draws, and the one hidden plan field.
+"""The panel: a checkbox accordion around a form that `javascript/` draws, and the one hidden plan field.
 
 The form is plain HTML elements, not gradio components: the same in Gradio 3.41 and 4.40, and every keystroke is in the
 plan field at once, so that Generate pressed right after typing uses what was typed.
@@ -6,18 +6,31 @@ plan field at once, so that Generate pressed right after typing uses what was ty
 
 from __future__ import annotations
 
+import html
 import json
 from typing import Any, NamedTuple
 
 import gradio as gr
 import msgspec
-from modules import sd_models
+from modules import shared
 from modules.ui_components import InputAccordion
 
+from multipass import subjects
+from multipass.hosts.webui import heads
 from multipass.infotext import PLAN_KEY
-from multipass.plan import Pass
+from multipass.plan import MAX_PASSES, OnMissing, Pass, PassKind, Plan, PromptMode, SwitchUnit, Which, fields_of
 
-SHOWN = ("checkpoint", "switch_at", "prompt", "negative_prompt")
+FIRST = "first"
+_ENUMS = {own.__name__: own for own in (OnMissing, PassKind, PromptMode, SwitchUnit, Which)}
+# which list of `GET choices` a field is chosen from
+_CHOICES = {
+    "checkpoint": "checkpoints",
+    "vae": "vaes",
+    "sampler_name": "samplers",
+    "scheduler": "schedulers",
+    "upscaler": "upscalers",
+    "target": "detectors",
+}
 
 
 class Panel(NamedTuple):
@@ -26,48 +39,67 @@ class Panel(NamedTuple):
     enabled: Any
     plan: Any
     infotext_fields: list[Any]
-    paste_field_names: list[str]
 
 
 def build(tab: str) -> Panel:
     """Create the panel's components for ``txt2img`` or ``img2img`` in the current gradio context."""
     prefix = f"multipass_{tab}"
     with InputAccordion(False, label="Multipass", elem_id=prefix) as enabled:
-        gr.HTML(f'<div id="{prefix}_form" class="multipass-form"></div>')
-        plan = _hidden(f"{prefix}_plan", "Multipass plan", "")
-        _hidden(f"{prefix}_fields", "Multipass fields", json.dumps(fields()))
-        _hidden(f"{prefix}_checkpoints", "Multipass checkpoints", checkpoint_titles)  # asked at each page load
+        declared, whole = (html.escape(json.dumps(own)) for own in (fields(tab), checkboxes()))
+        told = f'data-fields="{declared}" data-checkboxes="{whole}" data-most-passes="{MAX_PASSES}"'
+        gr.HTML(f'<div id="{prefix}_form" class="multipass-form" {told}></div>')
+        # in the page but not seen: an invisible gradio component is not in the page at all
+        plan = gr.Textbox("", label="Multipass plan", elem_id=f"{prefix}_plan", elem_classes=["multipass-hidden"])
+        plan.do_not_save_to_config = True
     # a programmatic change of the field (a pasted picture) reaches the form this way
-    script = f"() => {{ multipassPlanChanged('{tab}'); }}"
-    plan.change(fn=None, inputs=[], outputs=[], **{"js" if gr.__version__.startswith("4") else "_js": script})
-    return Panel(
-        enabled,
-        plan,
-        infotext_fields=[(enabled, lambda params: PLAN_KEY in params), (plan, PLAN_KEY)],
-        paste_field_names=[PLAN_KEY],
-    )
+    in_page = "js" if gr.__version__.startswith("4") else "_js"
+    plan.change(fn=None, inputs=[], outputs=[], **{in_page: f"() => {{ multipass.planChanged('{tab}'); }}"})
+    # gradio itself has to be told what the browser kept: it would show what a script writes that early, and not send it
+    page = gr.context.Context.root_block
+    page.load(fn=None, inputs=[], outputs=[enabled, plan], **{in_page: f"() => multipass.restored('{tab}')"})
+    return Panel(enabled, plan, infotext_fields=[(enabled, lambda params: PLAN_KEY in params), (plan, PLAN_KEY)])
 
 
-def _hidden(elem_id: str, label: str, value: Any) -> Any:
-    """In the page but not seen (an invisible gradio component is not in the page at all), and in no ui-config."""
-    field = gr.Textbox(value=value, label=label, elem_id=elem_id, elem_classes=["multipass-hidden"])
-    field.do_not_save_to_config = True
-    return field
+def fields(tab: str) -> list[dict[str, Any]]:
+    """What a pass can have, as the form wants it, from the plan's own declaration.
 
-
-def checkpoint_titles() -> str:
-    """The names the form offers, as JSON."""
-    return json.dumps([info.short_title for info in sd_models.checkpoints_list.values()])
-
-
-def fields() -> list[dict[str, Any]]:
-    """The declared title and help of the fields the form shows, from the plan's own declaration."""
+    Each has ``name``, ``title``, ``description``, ``kinds`` (of passes that may have it, ``"first"`` among them) and
+    ``type`` as in JSON Schema; where they apply ``minimum``, ``maximum``, ``enum``, ``choices`` and ``default``.
+    """
     properties = msgspec.json.schema(Pass)["$defs"]["Pass"]["properties"]
-    return [{"name": name, **_declared(properties[name])} for name in SHOWN]
+    return [{"name": name, "kinds": _kinds(tab, name), **_declared(name, own)} for name, own in properties.items()]
 
 
-def _declared(schema: dict[str, Any]) -> dict[str, Any]:
-    """JSON Schema nests what is optional; the form wants it flat."""
+def checkboxes() -> list[dict[str, Any]]:
+    """What is on or off for the whole plan; each has ``default`` and else what ``fields`` says."""
+    properties = msgspec.json.schema(Plan)["$defs"]["Plan"]["properties"]
+    return [
+        {"name": name, "default": own["default"], **_declared(name, own)}
+        for name, own in properties.items()
+        if own.get("type") == "boolean"
+    ]
+
+
+def _kinds(tab: str, name: str) -> list[str]:
+    kinds = [kind.value for kind in PassKind if name in fields_of(kind)]
+    may_begin = name in fields_of(None) and not (tab == "txt2img" and name in heads.OF_A_HEAD)
+    return [FIRST, *kinds] if may_begin else kinds
+
+
+def _declared(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """JSON Schema nests what is optional; the form wants it flat. Enums keep their own order."""
     options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
     merged = {**(options[0] if options else {}), **schema}
-    return {key: merged[key] for key in ("title", "description") if key in merged}
+    keys = ("title", "description", "type", "minimum", "maximum")
+    found: dict[str, Any] = {key: merged[key] for key in keys if key in merged}
+    if "description" in found:
+        found["description"] = found["description"].replace("`", "")  # which a tooltip would show
+    if "$ref" in merged:  # beside it `which` can be a number, which its widget knows
+        found |= {"type": "string", "enum": [own.value for own in _ENUMS[merged["$ref"].rpartition("/")[2]]]}
+    # as the host's hires fix has them, and its inpainting
+    defaults = {"scale": 1, "upscaler": shared.latent_upscale_default_mode, **subjects.DEFAULTS}
+    if name in defaults:
+        found["default"] = defaults[name]
+    if name in _CHOICES:
+        found["choices"] = _CHOICES[name]
+    return found

@@ -15,6 +15,13 @@ class Vae(NamedTuple):
     file: str | None = None
     automatic: bool = False
 
+    @property
+    def option(self) -> str:
+        """The same, as the host's setting has it."""
+        if self.automatic:
+            return "Automatic"
+        return "None" if self.file is None else sd_vae.get_filename(self.file)
+
     def file_for(self, info: Any) -> str | None:
         """The file for a checkpoint; ``automatic`` is what its metadata names or lies beside it, as in the host."""
         if not self.automatic:

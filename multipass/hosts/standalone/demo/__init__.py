@@ -12,9 +12,10 @@ import yaml
 from PIL import Image
 from tqdm import tqdm
 
+from multipass.cache import MEMO_MB
+from multipass.drawing import bundled_font, draw_grid
 from multipass.hosts.standalone.checkpoints import CheckpointFile, CheckpointFolder
 from multipass.hosts.standalone.errors import InputError
-from multipass.hosts.standalone.grid import draw_grid
 from multipass.hosts.standalone.job import Job, prepare
 from multipass.hosts.standalone.layout import lay_out_plan
 from multipass.plan import Pass, Plan, Request
@@ -86,11 +87,12 @@ def render(out: Path, demo: Demo = DEMO, checkpoints: Path = CHECKPOINTS, *, ram
     import torch
 
     from multipass.hosts.standalone.memory import Checkpoints, at_most
+    from multipass.hosts.standalone.remembering import new_memo
     from multipass.hosts.standalone.runs import Run
 
     # these networks are so small that handing work to a second thread costs more than it saves
     torch.set_num_threads(1)
-    store = Checkpoints(ram=at_most(ram_gb))
+    store, memo = Checkpoints(ram=at_most(ram_gb)), new_memo(MEMO_MB)
     pictures = out / "pictures"
     try:
         pictures.mkdir(parents=True, exist_ok=True)
@@ -104,14 +106,14 @@ def render(out: Path, demo: Demo = DEMO, checkpoints: Path = CHECKPOINTS, *, ram
             for cell, job in row:
                 bar.set_description(f"{subject}: {cell.column}")
                 run = Run(job, out, f"{_slug(subject)}-{cell.slug}")
-                (file,) = run.render(store, [seed], _Quiet())
+                (file,) = run.render(store, [seed], _Quiet(), memo)
                 kept = shutil.copyfile(file, pictures / f"{_slug(subject)}-{cell.slug}.png")
                 drawn[-1].append(Image.open(kept).convert("RGB"))
                 manifests = run.folder.parent
                 bar.update()
     grid = out / "grid.png"
     columns = [cell.column for cell, _ in rows[0]]
-    draw_grid(drawn, columns, [subject for subject, _ in demo.subjects]).save(grid)
+    draw_grid(drawn, columns, [subject for subject, _ in demo.subjects], bundled_font()).save(grid)
     return Done(pictures, manifests, grid)
 
 
@@ -191,7 +193,9 @@ class _Quiet:
     def picture(self, _job: Job, _number: int, _total: int, /) -> Iterator[_Quiet]:
         yield self
 
-    def pass_begins(self, _part: Segment, /) -> None: ...
+    def pass_begins(self, _part: Segment, _subject: str = "", /) -> None: ...
+
+    def say(self, _text: str, /) -> None: ...
 
     def doing(self, _what: str, /) -> None: ...
 

@@ -18,6 +18,7 @@ import psutil
 import torch
 from modules import (
     devices,
+    images,
     processing,
     prompt_parser,
     script_callbacks,
@@ -41,6 +42,9 @@ SCRIPT_ARGS = []  # and to all scripts together
 SEEN = []  # the pixels, in hex, of the finished pictures that the denoiser saw in the noise when it was told to look
 DECODED = []  # for each latent that the VAE decoded, how many evaluations had been made
 TEXTS = []  # what the host's bar said
+UNETS = []  # for each call of the UNet itself, how many pictures it was given at once
+INSIDE = []  # what a request of another script's was rendered by, in the middle of one
+LABELS = []  # what was written beside the pictures of a grid
 FAULT = {}  # {"kind": what to do, "at": where}
 UNET = "model.diffusion_model."
 GO = threading.Event()  # ends a "wait"
@@ -65,6 +69,10 @@ def on_evaluation(params):
         from modules.sd_hijack import model_hijack
 
         model_hijack.apply_circular(True)
+    elif FAULT.get("kind") == "noisy callback":
+        params.x += 0.05 * torch.randn_like(params.x)
+    elif FAULT.get("kind") == "unet" and FAULT["at"] == "argument":
+        params.image_cond = object()
 
 
 def on_guided(params):
@@ -98,6 +106,19 @@ def counting(original):
         return original(sample, *args, **kwargs)
 
     return samples_to_images_tensor
+
+
+def counting_unets(module):
+    """The UNet of any host embeds the timesteps once in each call, by a function of its module's."""
+    original = module.timestep_embedding
+
+    def timestep_embedding(timesteps, *args, **kwargs):
+        UNETS.append(len(timesteps))
+        if FAULT.get("kind") == "unet" and FAULT["at"] == "draw":
+            torch.rand(1)
+        return original(timesteps, *args, **kwargs)
+
+    module.timestep_embedding = timestep_embedding
 
 
 def failing(original):
@@ -191,6 +212,20 @@ def patch_forge(p):
     unet.set_model_unet_function_wrapper(lambda model, of: changed(model(of["input"], of["timestep"], **of["c"])))
 
 
+def meddle(p):
+    """What nobody can see through, though it changes nothing; returns what takes it away again."""
+    is_forge = "modules_forge" in sys.modules
+    unet = p.sd_model.forge_objects.unet.model.diffusion_model if is_forge else p.sd_model.model.diffusion_model
+    if FAULT["at"] == "hook":
+        return unet.register_forward_hook(lambda *_: None).remove
+    if FAULT["at"] == "layer":
+        layer = next(part for part in unet.modules() if isinstance(part, torch.nn.Conv2d))
+        own = layer.forward
+        layer.forward = lambda x: own(x)  # noqa: PLW0108 - a function of somebody else's
+        return functools.partial(delattr, layer, "forward")
+    return lambda: None
+
+
 def changed(noise):
     PATCHED.append(checkpoint())
     return noise * 1.1
@@ -210,6 +245,14 @@ def break_once(path, error=RuntimeError, times=1):
         raise error(f"injected into {name}")
 
     setattr(owner, name, fail)
+
+
+def noting_labels(kind):
+    def annotation(text="", *args, **kwargs):
+        LABELS.append(text)
+        return kind(text, *args, **kwargs)
+
+    return annotation
 
 
 def digest(samples):
@@ -236,6 +279,8 @@ class Probe(scripts.Script):
         torch.manual_seed(0)
         if FAULT.get("kind") == "patch" and "modules_forge" not in sys.modules:
             patch(p)
+        if FAULT.get("kind") == "unet":
+            p.probe_meddling = meddle(p)
 
     def before_process(self, p, *args):
         """As extensions do that add a setting; and what breaks in Multipass, breaks from here on."""
@@ -249,13 +294,23 @@ class Probe(scripts.Script):
     def process_before_every_sampling(self, p, *args, **kwargs):
         if FAULT.get("kind") == "patch" and "modules_forge" in sys.modules:
             patch_forge(p)
+        if FAULT.get("kind") == "unet" and FAULT["at"] == "argument" and "modules_forge" in sys.modules:
+            unet = p.sd_model.forge_objects.unet = p.sd_model.forge_objects.unet.clone()
+            unet.model_options.setdefault("transformer_options", {})["probe"] = object()
 
     def postprocess(self, p, processed, *args):
         unpatch(p)
+        vars(p).pop("probe_meddling", lambda: None)()
         COMMENTS[:] = list(p.comments)
+        inside(p, "postprocess")
+
+    def postprocess_batch_list(self, p, pp, *args, **kwargs):
+        if FAULT.get("face"):
+            pp.images = [with_a_face(picture) for picture in pp.images]
 
     def postprocess_image(self, p, pp, *args):
-        """As ADetailer does: another picture, by a copy of the request, in the middle of it."""
+        inside(p, "postprocess_image")
+        # as ADetailer does: another picture, by a copy of the request, in the middle of it
         if FAULT.get("kind") == "copy" and not COPIES:
             COPIES.append("")
             inner = copy.copy(p)
@@ -268,6 +323,35 @@ class Probe(scripts.Script):
 
     def post_sample(self, p, ps, *args):
         LATENTS.append(digest(ps.samples))
+
+
+def inside(p, at):
+    """A request that another script makes in the middle of this one: with all scripts and their arguments."""
+    if FAULT.get("inside") != at:
+        return
+    told = FAULT.pop("inside")  # this script sees the other request too
+    inner = processing.StableDiffusionProcessingTxt2Img(
+        **FAULT["request"], override_settings=dict(FAULT.get("overrides", {})), do_not_save_samples=True
+    )
+    inner.is_api = p.is_api  # else the page's fields are read, which have defaults
+    inner.scripts, inner.script_args = p.scripts, p.script_args
+    try:
+        options = {name: shared.opts.data.get(name) for name in ("sd_model_checkpoint", "sd_vae")}
+        with contextlib.closing(inner):
+            rendered = processing.process_images(inner)
+        digest = hashlib.sha256(rendered.images[0].convert("RGB").tobytes()).hexdigest()
+        INSIDE.append({**options, "picture": digest, "infotext": rendered.infotexts[0]})
+    finally:
+        FAULT["inside"] = told
+
+
+def with_a_face(picture):
+    """For ADetailer to find; the picture is still another with each seed."""
+    from skimage import data
+
+    face = torch.from_numpy(data.astronaut()).permute(2, 0, 1) / 255
+    resized = torch.nn.functional.interpolate(picture[None], face.shape[1:], mode="nearest")[0]
+    return 0.9 * face + 0.1 * resized
 
 
 def model():
@@ -333,6 +417,9 @@ def add_routes(_, app):
             "args": ARGS,
             "script_args": SCRIPT_ARGS,
             "texts": TEXTS,
+            "unets": UNETS,
+            "inside": INSIDE,
+            "labels": LABELS,
             **told,
         }
 
@@ -349,14 +436,44 @@ def add_routes(_, app):
     def tell_functions():
         return functions()
 
+    @app.get("/probe/imported")
+    def tell_imported():
+        """The packages and modules of the top level."""
+        return sorted({name.partition(".")[0] for name in sys.modules})
+
     @app.post("/probe/arm")
     def arm(fault: dict):
-        for record in (EVALUATIONS, LATENTS, LOADS, ENCODINGS, MODULES, COPIES, PATCHED, SEEN, DECODED, TEXTS):
+        notes = [
+            EVALUATIONS,
+            LATENTS,
+            LOADS,
+            ENCODINGS,
+            MODULES,
+            COPIES,
+            PATCHED,
+            SEEN,
+            DECODED,
+            TEXTS,
+            UNETS,
+            INSIDE,
+            LABELS,
+        ]
+        for record in notes:
             record.clear()
         FAULT.clear()
         FAULT.update(fault)
         GO.clear()
         return {}
+
+    @app.post("/probe/schedules")
+    def schedules(asked: dict):
+        """How the host reads texts with prompt editing: of each that it encodes, the weight and the schedule."""
+        old = shared.opts.use_old_scheduling
+        (indexes,), prompts, _ = prompt_parser.get_multicond_prompt_list([asked["prompt"]])
+        found = prompt_parser.get_learned_conditioning_prompt_schedules(prompts, asked["steps"], None, old)
+        texts = [asked["negative_prompt"]]
+        negative = prompt_parser.get_learned_conditioning_prompt_schedules(texts, asked["steps"], None, old)
+        return [*([weight, found[index]] for index, weight in indexes), [1.0, negative[0]]]
 
     @app.post("/probe/go")
     def go():
@@ -432,6 +549,7 @@ def teach_the_older_forges():
     forge_loader.VAE = Vae
 
 
+images.GridAnnotation = noting_labels(images.GridAnnotation)
 decode = processing.decode_latent_batch
 sd_samplers_common.samples_to_images_tensor = counting(sd_samplers_common.samples_to_images_tensor)
 sd_samplers_common.Sampler.callback_state = stepping(sd_samplers_common.Sampler.callback_state)
@@ -469,6 +587,13 @@ else:
 
         sd_models_config.config_sdxl = str(beside / "sdxl.yaml")
         open_clip.add_model_config(beside / "open_clip")
+if hasattr(sd_models, "forge_model_reload"):
+    from backend.nn import unet as unet_module
+elif "modules_forge" in sys.modules:
+    from ldm_patched.ldm.modules.diffusionmodules import openaimodel as unet_module
+else:
+    from ldm.modules.diffusionmodules import openaimodel as unet_module
+counting_unets(unet_module)
 script_callbacks.on_cfg_denoiser(on_evaluation)
 script_callbacks.on_cfg_after_cfg(on_guided)
 script_callbacks.on_app_started(add_routes)
