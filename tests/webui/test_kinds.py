@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, expect
 
-from tests.webui import checkpoints
+from tests.webui import browsing, checkpoints
 from tests.webui.asking import REQUEST, a_then_b, plan
+from tests.webui.browsing import Panel
 from tests.webui.conftest import EXTENSIONS, settle
 from tests.webui.host import Install, Webui, running
 
@@ -93,6 +96,22 @@ def test_c24_the_checkpoint_that_the_request_will_have(webui: Webui) -> None:
     overridden = refusal(webui, a_then_b(0.5) | {"passes": [{}, {"checkpoint": "ink", "switch_at": 0.5}]},
                          override_settings={"sd_model_checkpoint": "xl"})  # fmt: skip
     assert "ink (SD 1.x, 4 UNet channels) cannot continue what xl (SDXL" in overridden
+
+
+def test_c24_the_panel_says_it_before_generate(browser: Browser, webui: Webui) -> None:
+    webui.arm()
+    with browsing.opened(browser, webui.url) as page:
+        panel = Panel(page, webui).open()
+        panel.pick("xl")
+        told = panel.notes.locator(".multipass-refused")
+        expect(told).to_have_text(
+            re.compile(r"^Pass 2, Checkpoint: xl \(SDXL, 4 UNet channels\) cannot continue")
+        )
+        expect(panel.by_id("pill_1")).to_have_class(re.compile("multipass-wrong"))
+        panel.pick("ink")
+        expect(told).to_have_count(0)
+        expect(panel.by_id("pill_1")).not_to_have_class(re.compile("multipass-wrong"))
+    assert webui.state()["loads"] == []
 
 
 @pytest.mark.parametrize("name", ["cut", "cut_header", "empty", "page"])

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.webui import browsing
+from tests.webui.asking import plan_in
 from tests.webui.browsing import ANSWER_MS, Panel, choose_in, generate, screenshot, set_request, type_in
-from tests.webui.host import Webui
+from tests.webui.host import REQUEST_SECONDS, Webui
 
 NAMED: dict[str, Any] = {
     "version": 1,
@@ -193,6 +198,13 @@ def test_undo_and_redo(four: Panel) -> None:
 
 
 # --- the form ---------------------------------------------------------------------------------------------------------
+
+
+def finished(webui: Webui) -> bytes:
+    """The newest picture's pixels, as its second pass left them."""
+    told = requests.get(f"{webui.url}/multipass/v1/runs/latest/1/0", timeout=REQUEST_SECONDS)
+    told.raise_for_status()
+    return Image.open(io.BytesIO(told.content)).tobytes()
 
 
 def test_a_field_for_everything_that_a_pass_can_have(four: Panel, webui: Webui) -> None:
@@ -499,6 +511,37 @@ def test_a_checkpoint_that_is_gone_is_marked_and_kept(panel: Panel, copied: Path
     panel.pick("ink")
     panel.expect_summary("Pass 1 1-10, Pass 2 11-20")
     expect(select).not_to_have_class(re.compile("multipass-gone"))
+
+
+def test_a_vae_that_comes_is_listed_and_decodes(page: Page, webui: Webui, models: tuple[Path, Path]) -> None:
+    """And one that goes is marked."""
+    if webui.install.is_forge_family:
+        pytest.skip("there the VAE cannot change with the pass")
+    set_request(page)
+    panel = Panel(page, webui).open()
+    panel.pick("ink")
+    generate(page)
+    plain = finished(webui)
+    file = models[0] / "come.vae.safetensors"
+    shutil.copy(models[0] / "other.vae.safetensors", file)
+    try:
+        panel.more()
+        select = panel.by_id("vae")
+        panel.by_id("vae_refresh").click()
+        expect(select.locator("option", has_text="come")).to_have_count(1)
+        select.select_option(file.name)
+        assert plan_in(generate(page))["passes"][1]["vae"] == file.name
+        assert finished(webui) != plain
+        select.select_option("")
+        generate(page)
+        assert finished(webui) == plain
+        select.select_option(file.name)
+    finally:
+        file.unlink()
+    panel.by_id("vae_refresh").click()
+    expect(select).to_have_class(re.compile("multipass-gone"))
+    assert panel.passes[1]["vae"] == file.name
+    expect(panel.notes.locator(".multipass-refused")).to_contain_text("Pass 2, VAE: ")
 
 
 def test_plan_wide_settings(panel: Panel) -> None:
