@@ -64,6 +64,12 @@ multipass.page = (function() {
 
     const isOn = (tab) => checked(`multipass_${tab}-checkbox`);
 
+    /** Whether what is rendered in a tab has a plan: where multipass is on, and where one of its axes turns it on. */
+    function rendersPlan(tab) {
+        const axes = [...gradioApp().querySelectorAll(`#${tab}_script_container [id*=xyz_plot] input`)];
+        return isOn(tab) || axes.some((own) => own.offsetParent && own.value.startsWith("[Multipass]"));
+    }
+
     /** Call it whenever multipass is turned on or off in a tab. */
     const whenTurned = (tab, act) => checkbox(`multipass_${tab}-checkbox`)?.addEventListener("input", act);
 
@@ -107,5 +113,5 @@ multipass.page = (function() {
 
     const hasAdetailer = (tab) => Boolean(find(`#script_${tab}_adetailer_ad_main_accordion`));
 
-    return {current, find, hasAdetailer, hasStyles, isOn, request, shownPicture, size, turnOn, whenDone, whenTurned};
+    return {current, find, hasAdetailer, hasStyles, isOn, rendersPlan, request, shownPicture, size, turnOn, whenDone, whenTurned};
 })();

@@ -1,4 +1,4 @@
-// A bar for each pass while a plan is rendered in the page, under the host's own for the whole. With multipass off nothing is
+// A bar for each pass while a plan is rendered in the page, under the host's own for the whole. Without a plan nothing is
 // asked.
 (function() {
     "use strict";
@@ -29,7 +29,7 @@
     onAfterUiUpdate(() => {
         for (const tab of ["txt2img", "img2img"]) {
             const hostBar = gradioApp().querySelector(`#${tab}_results .progressDiv`);
-            if (hostBar && multipass.page.isOn(tab) && !hostBar.dataset.multipass) {
+            if (hostBar && multipass.page.rendersPlan(tab) && !hostBar.dataset.multipass) {
                 hostBar.dataset.multipass = "followed";
                 follow(hostBar);
             }

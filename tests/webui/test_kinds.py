@@ -104,9 +104,7 @@ def test_c24_the_panel_says_it_before_generate(browser: Browser, webui: Webui) -
         panel = Panel(page, webui).open()
         panel.pick("xl")
         told = panel.notes.locator(".multipass-refused")
-        expect(told).to_have_text(
-            re.compile(r"^Pass 2, Checkpoint: xl \(SDXL, 4 UNet channels\) cannot continue")
-        )
+        expect(told).to_have_text(re.compile(r"^Pass 2, Checkpoint: xl \(SDXL, 4 UNet channels\) cannot continue"))
         expect(panel.by_id("pill_1")).to_have_class(re.compile("multipass-wrong"))
         panel.pick("ink")
         expect(told).to_have_count(0)

@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.webui.asking import REQUEST, a_then_b, clear_cache, image_of, plan, plan_in, settings, without_run
-from tests.webui.browsing import Panel, keep, screenshot, set_request
+from tests.webui.browsing import Panel, keep, screenshot, set_request, type_in
 from tests.webui.host import Answer, Webui
 
 pytestmark = pytest.mark.usefixtures("computed")
@@ -474,3 +474,19 @@ def test_a_sweep_from_the_page(page: Page, webui: Webui) -> None:
     axes = [(SWITCH_AT, "0-1 (+0.25)"), (CFG, "2, 6")]
     same = plot(webui, panel.plan, *axes, options={"Draw legend": True}, **request)
     assert grid.tobytes() == same.whole.tobytes()
+
+
+def test_an_axis_that_turns_multipass_on_has_the_passes_bars_too(page: Page, webui: Webui) -> None:
+    set_request(page)
+    Panel(page, webui).put(a_then_b(0.5))
+    page.locator("#txt2img_script_container").scroll_into_view_if_needed()
+    pick(page, "#script_list", "X/Y/Z plot")
+    pick(page, "#script_txt2img_xyz_plot_x_type", SWITCH_AT)
+    type_values(page, "x", "0.25, 0.5, 0.75")
+    type_in(page, "#txt2img_steps", 60)
+    webui.arm()
+    page.locator("#txt2img_generate").click()
+    expect(page.locator(".multipass-bars progress")).to_have_count(2, timeout=RENDERED_MS)
+    expect(page.locator("#txt2img_interrupt")).to_be_hidden(timeout=RENDERED_MS)
+    assert labels(webui) == [f"Switch at: {at}" for at in (0.25, 0.5, 0.75)]
+    expect(page.locator("#multipass_txt2img_form")).to_be_hidden()
