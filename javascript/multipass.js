@@ -24,6 +24,7 @@ window.multipass = window.multipass || {};
         const panel = {
             tab, id, declared, checkboxes,
             plan: state.read,
+            text: state.text,
             chosen: () => chosen,
             choices: () => choices,
             change(plan, place) {
@@ -66,50 +67,18 @@ window.multipass = window.multipass || {};
                 form.focus(name);
             },
             setKind: (index, kind) => panel.change(plans.setKind(panel.plan(), index, kind, declared)),
-            /** Another unit, and the boundaries where they were: the webui says what they are called then. */
-            async changeUnit(path, unit) {
-                const text = state.text();
-                const before = panel.plan();
-                let plan = plans.set(before, path, unit);
-                const isMoved = (own, index) => own.switch_at !== undefined && plans.unitOf(before, index) !== plans.unitOf(plan, index);
-                try {
-                    if (before.passes.some(isMoved)) {
-                        // those that are off have boundaries too
-                        const steps = await server.send("POST", "validate", answers.body(plans.allOn(before)));
-                        const points = await server.send("POST", "validate", answers.body(plans.fromTheStart(plans.allOn(plan))));
-                        if (state.text() !== text) {
-                            throw new Error(dom.t("the plan has changed meanwhile"));
-                        }
-                        before.passes.forEach((own, index) => {
-                            if (isMoved(own, index)) {
-                                const step = steps.passes.find((other) => other.index === index).first_step;
-                                const {switch_at} = points.passes.find((other) => other.index === index);
-                                plan = plans.set(plan, ["passes", index, "switch_at"], switch_at[step]);
-                            }
-                        });
-                    }
-                    panel.change(plan);
-                } catch (error) {
-                    draw();
-                    notes.say(`${dom.t("The unit stays:")} ${error.message}`);
-                }
-            },
-            /** From the tab's own fields, what the pass's kind can have. */
-            fillFromPage() {
-                const kind = plans.kindOf(panel.plan(), chosen);
-                let plan = panel.plan();
-                for (const [name, value] of Object.entries(page.current(tab))) {
-                    if (name !== "denoising_strength" && plans.mayHave(declared, kind, name)) {
-                        plan = plans.set(plan, ["passes", chosen, name], value === "" ? undefined : value);
-                    }
-                }
-                plan = plans.set(plan, ["passes", chosen, "prompt_mode"], undefined); // these are the whole texts
-                done(plan, dom.t("Filled from the current settings."));
+            changeUnit: (path, unit) => edits.changeUnit(path, unit),
+            fillFromPage: () => edits.fillFromPage(),
+            /** An edit that is said, and can be taken back there. */
+            done(plan, text) {
+                panel.change(plan);
+                notes.say(text, () => step(state.undo));
             },
             replace(plan, text) {
                 chosen = 0;
-                done(plan, text);
+                panel.done(plan, text);
             },
+            draw: () => draw(),
             say: (text) => notes.say(text),
             inheritedText: (index, name) => answers.textOf(index, name),
             question: () => answers.question(),
@@ -134,9 +103,10 @@ window.multipass = window.multipass || {};
         const scene = multipass.scene(panel);
         const presets = multipass.presets(panel);
         const notes = multipass.notes(panel);
+        const edits = multipass.edits(panel, (plan) => answers.body(plan));
         const undo = dom.tool(id("undo"), "\u21b6", "Undo", () => step(state.undo));
         const redo = dom.tool(id("redo"), "\u21b7", "Redo", () => step(state.redo));
-        const split = dom.button(id("split"), "Split the prompt into passes", "Make passes of the prompt editing [from:to:when] in the prompt and the negative prompt above", importPrompt);
+        const split = dom.button(id("split"), "Split the prompt into passes", "Make passes of the prompt editing [from:to:when] in the prompt and the negative prompt above", edits.importPrompt);
         const answers = multipass.answers(panel, state.text, {
             validated(told) {
                 timeline.take(told);
@@ -152,36 +122,10 @@ window.multipass = window.multipass || {};
             fieldsChanged: () => draw(),
         });
 
-        function done(plan, text) {
-            panel.change(plan);
-            notes.say(text, () => step(state.undo));
-        }
-
         function step(back) {
             back();
             notes.say("");
             changed();
-        }
-
-        async function importPrompt() {
-            const {prompt, negative_prompt, steps, sampler_name} = page.current(tab);
-            try {
-                const told = await server.send("POST", "import/prompt", JSON.stringify({prompt, negative_prompt, steps, sampler_name}));
-                if (told.passes.length < 2) {
-                    notes.say(dom.t("Nothing in the prompt changes on the way, so no passes were made of it."));
-                    return;
-                }
-                const said = [`${dom.t("Passes made of the prompt:")} ${told.passes.length}.`];
-                if (page.hasStyles(tab)) {
-                    said.push(dom.t("The chosen styles are not in their texts."));
-                }
-                if (tab === "img2img") {
-                    said.push(dom.t("They begin elsewhere: a prompt's editing counts over all steps, passes over those that run."));
-                }
-                done(plans.imported(panel.plan(), told), said.join(" "));
-            } catch (error) {
-                notes.say(error.message);
-            }
         }
 
         function draw() {
