@@ -8,7 +8,6 @@ only where there is no other, for that.
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import re
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from multipass.paths import Scalar, numbers_between, parse_axis, set_value
-from multipass.plan import Pass, Plan, decode
+from multipass.plan import Plan, declared, decode
 from multipass.problems import PlanError, Problem, hint
 
 FIELDS = ("switch_at", "checkpoint", "denoising_strength", "cfg_scale", "steps", "sampler_name")
@@ -43,7 +42,7 @@ class Setting(msgspec.Struct, frozen=True):
     def label(self) -> str:
         """For people."""
         of_pass, value = _split(self.text)
-        title = _declared(self.name)["title"]
+        title = declared(self.name)["title"]
         shown = next(iter(filter(None, (of_pass, *self.before))), None)
         return f"{title} ({shown}): {value}" if shown else f"{title}: {value}"
 
@@ -139,7 +138,7 @@ def axis_label(axis: str) -> str:
 
 def field_label(name: str) -> str:
     """The same for a field of a pass."""
-    return axis_label(_declared(name)["title"])
+    return axis_label(declared(name)["title"])
 
 
 def read_settings(name: str, text: str) -> list[Setting]:
@@ -235,12 +234,5 @@ def _number(text: str) -> int | float | str:
 
 
 def _is_number(name: str) -> bool:
-    options = _declared(name).get("anyOf", ())
+    options = declared(name).get("anyOf", ())
     return any(option.get("type") in ("number", "integer") for option in options)
-
-
-@functools.cache
-def _declared(name: str) -> dict[str, Any]:
-    schema = msgspec.json.schema(Pass)["$defs"]["Pass"]["properties"][name]
-    options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
-    return {**(options[0] if options else {}), **schema}

@@ -8,7 +8,9 @@ strictly, and states the rules that reach across fields. Nothing here knows a ho
 from __future__ import annotations
 
 import enum
+import functools
 import math
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -390,6 +392,29 @@ _NOT_OF = {
     PassKind.REFINE: (*_SWITCH_FIELDS, *_SUBJECT_FIELDS),
     PassKind.SUBJECT: _SWITCH_FIELDS,
 }
+
+
+@functools.cache
+def declared(name: str) -> dict[str, Any]:
+    """What is said of a pass's field as JSON Schema has it: ``title``, ``description``, its type and bounds. Not to be
+    changed."""
+    schema = msgspec.json.schema(Pass)["$defs"]["Pass"]["properties"][name]
+    options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
+    return {**(options[0] if options else {}), **schema}
+
+
+def in_words(error: PlanError) -> str:
+    """The same, with places as the panel calls them: ``passes[1].switch_at: ...`` is ``Pass 2, Switch at: ...``."""
+    return "; ".join(str(Problem(_place(problem.path), problem.message)) for problem in error.problems)
+
+
+def _place(path: str) -> str:
+    found = re.fullmatch(r"passes\[(?P<index>\d+)\](?:\.(?P<name>\w+))?", path)
+    if found is None:
+        return path
+    name = found["name"]
+    title = declared(name)["title"] if name in Pass.__struct_fields__ else name
+    return ", ".join(filter(None, (f"Pass {int(found['index']) + 1}", title)))
 
 
 def fields_of(kind: PassKind | None) -> tuple[str, ...]:

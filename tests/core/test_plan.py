@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multipass.plan import Plan, PlanError, decode, encode, json_schema
+from multipass.plan import Plan, decode, encode, in_words, json_schema
+from multipass.problems import PlanError, Problem
 from tests.core.strategies import subject_plans
 
 TWO = {
@@ -246,3 +247,17 @@ class Text(str):
 )
 def test_objects_that_are_not_json_are_refused_too(source: object) -> None:
     assert problems(source)
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("passes[1].switch_at", "Pass 2, Switch at: "),
+        ("passes[0]", "Pass 1: "),
+        ("passes[0].unknown", "Pass 1, unknown: "),
+        ("common.prompt", "common.prompt: "),
+        ("", ""),
+    ],
+)
+def test_a_place_in_words(path: str, place: str) -> None:
+    assert in_words(PlanError(Problem(path, "it is wrong"), Problem("", "too"))) == f"{place}it is wrong; too"

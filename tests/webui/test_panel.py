@@ -110,7 +110,7 @@ def test_what_is_refused_is_said_in_the_page(page: Page, webui: Webui) -> None:
     Panel(page, webui).open().put({"version": 1, "passes": [{"checkpoint": "gone"}]})
     page.locator("#txt2img_generate").click()
     expect(page.locator("#html_log_txt2img, #html_info_txt2img").filter(has_text="gone").first).to_contain_text(
-        'passes[0].checkpoint: the webui lists no checkpoint "gone"', timeout=ANSWER_MS
+        'Pass 1, Checkpoint: the webui lists no checkpoint "gone"', timeout=ANSWER_MS
     )
 
 

@@ -10,6 +10,9 @@ from typing import Any
 from fastapi import HTTPException
 from modules import processing, sd_samplers_common, shared
 
+from multipass.plan import in_words
+from multipass.problems import PlanError
+
 ABSENT = object()
 """The value of what is not there."""
 
@@ -114,13 +117,15 @@ def around_request(p: Any, around: Callable[[Callable[[], Any]], Any]) -> Iterat
 
 
 class Refused(HTTPException):
-    """A request that is not rendered. The webui's API answers 422 with the reason, its UI shows the text."""
+    """A request that is not rendered. The webui's API answers 422 with the reason, its page shows the text, in which
+    places have the panel's names."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(status_code=422, detail=reason)
+    def __init__(self, reason: str | PlanError, *more: str) -> None:
+        super().__init__(status_code=422, detail=" ".join((str(reason), *more)))
+        self.reason, self.more = reason, more
 
     def __str__(self) -> str:
-        return str(self.detail)
+        return " ".join((in_words(self.reason) if isinstance(self.reason, PlanError) else self.reason, *self.more))
 
 
 class _RefusedSettings(dict[str, Any]):

@@ -131,7 +131,7 @@ class Rendering:
                 processed = render()
         except PlanError as error:
             self.end(error)
-            refusal = xyz.stop_after(self.p, hooks.Refused(str(error)))
+            refusal = xyz.stop_after(self.p, hooks.Refused(error))
             if self.p.all_prompts is None:
                 hooks.answer_for_texts(self.p, refusal)
             raise refusal from None
@@ -237,7 +237,7 @@ class Rendering:
             samples = following.sampled(passes, samples, beside, self._until_next_batch)
         except PlanError as error:
             self.end(error)
-            raise xyz.stop_after(p, hooks.Refused(str(error))) from None
+            raise xyz.stop_after(p, hooks.Refused(error)) from None
         except BaseException as error:
             self.end(error)
             raise

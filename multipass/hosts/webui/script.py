@@ -31,7 +31,7 @@ def before_process(p: Any, enabled: object = False, plan: object = None) -> None
         if decoded is not None:
             check(p, decoded).attach()
     except PlanError as error:
-        hooks.refuse(p, xyz.stop_after(p, hooks.Refused(str(error))))
+        hooks.refuse(p, xyz.stop_after(p, hooks.Refused(error)))
     except Exception as error:  # noqa: BLE001 - the host would print it and render without us
         errors.report("Multipass failed before the picture was begun", exc_info=True)
         hooks.refuse(p, xyz.stop_after(p, error))

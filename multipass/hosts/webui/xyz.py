@@ -142,7 +142,7 @@ def _refusing(read: Callable[[str], Any]) -> Callable[[str], Any]:
         try:
             return read(text)
         except PlanError as error:
-            raise hooks.Refused(str(error)) from None
+            raise hooks.Refused(error) from None
 
     return reading
 
@@ -179,7 +179,7 @@ def stop_after(p: Any, reason: Exception) -> Exception:
     if is_cell(p):
         grid = _grid(p)
         if grid.checked and isinstance(reason, hooks.Refused):
-            reason = hooks.Refused(f"{reason} (with {_told(getattr(p, _CELL))})")
+            reason = hooks.Refused(reason.reason, f"(with {_told(getattr(p, _CELL))})")
         grid.stopped = reason
     return reason
 
