@@ -178,6 +178,7 @@ window.multipass = window.multipass || {};
         /** The field was changed by somebody else: a pasted picture, a script. */
         panel.planChanged = function() {
             if (state.tookOver()) {
+                notes.say("");
                 changed();
             }
         };

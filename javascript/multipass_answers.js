@@ -68,16 +68,19 @@ multipass.answers = function(panel, text, tell) {
     const askTokens = Object.fromEntries(TEXTS.map((name) => (
         [name, server.asking("tokens", (answer) => tell.tokens(name, answer?.tokens?.[0]), fail)])));
 
+    const counted = {}; // whether a count is shown, by text
+
     function countTokens() {
         const own = texts.find((found) => found.index === panel.chosen());
         const {steps} = fields();
         for (const name of TEXTS) {
             if (own) {
                 const negative = name === "negative_prompt" || undefined;
-                askTokens[name](JSON.stringify({texts: [own[name]], steps, negative}));
+                askTokens[name](JSON.stringify({texts: [own[name]], steps, negative}), {anew: !counted[name]});
             } else {
                 tell.tokens(name, undefined);
             }
+            counted[name] = Boolean(own);
         }
     }
 

@@ -7,7 +7,9 @@ multipass.mask = function(panel) {
     const {page} = multipass;
     const {button, element, show, t} = multipass.dom;
     const PREFIX = "data:image/png;base64,";
-    const SHOWN = "rgb(230 60 60)"; // the brush, through which the picture is seen
+    const SHOWN = "rgb(230 40 40)"; // the brush, through which the picture is seen
+    const OPACITY = 0.6;
+    const MOST_UNDONE = 20;
 
     function canvas(width, height, fill) {
         const own = element("canvas", {width, height});
@@ -65,7 +67,7 @@ multipass.mask = function(panel) {
     }
 
     /**
-     * A canvas to paint a mask on, over a picture: {pad, mask, clear}.
+     * A canvas to paint a mask on, over a picture: {pad, mask, clear, undo}.
      *
      * @param brush an input that says how wide a stroke is, in hundredths of the longer side.
      * @param erase a checkbox: strokes take away.
@@ -85,12 +87,35 @@ multipass.mask = function(panel) {
             if (background) {
                 own.drawImage(background, 0, 0);
             }
-            const red = canvas(size.width, size.height, SHOWN);
-            const tint = red.getContext("2d");
-            tint.globalCompositeOperation = "multiply";
-            tint.drawImage(mask, 0, 0);
-            own.globalCompositeOperation = "screen";
-            own.drawImage(red, 0, 0);
+            // the picture is darkened where the mask is white, and the tint added: seen on any picture
+            own.globalCompositeOperation = "multiply";
+            own.drawImage(blended("white", "difference", OPACITY), 0, 0);
+            own.globalCompositeOperation = "lighter";
+            own.globalAlpha = OPACITY;
+            own.drawImage(blended(SHOWN, "multiply", 1), 0, 0);
+        }
+
+        /** The mask, laid over a colour. */
+        function blended(colour, operation, alpha) {
+            const made = canvas(size.width, size.height, colour);
+            const over = made.getContext("2d");
+            over.globalCompositeOperation = operation;
+            over.globalAlpha = alpha;
+            over.drawImage(mask, 0, 0);
+            return made;
+        }
+
+        const strokes = []; // the mask before each of the last ones
+        function remember() {
+            strokes.push(context.getImageData(0, 0, size.width, size.height));
+            strokes.splice(0, strokes.length - MOST_UNDONE);
+        }
+
+        function undo() {
+            if (strokes.length) {
+                context.putImageData(strokes.pop(), 0, 0);
+                draw();
+            }
         }
 
         let last;
@@ -113,6 +138,7 @@ multipass.mask = function(panel) {
         }
 
         function clear() {
+            remember();
             context.fillStyle = "black";
             context.fillRect(0, 0, size.width, size.height);
             draw();
@@ -121,6 +147,7 @@ multipass.mask = function(panel) {
         pad.addEventListener("pointerdown", (event) => {
             pad.setPointerCapture(event.pointerId);
             last = undefined;
+            remember();
             stroke(event);
         });
         pad.addEventListener("pointermove", (event) => {
@@ -132,7 +159,7 @@ multipass.mask = function(panel) {
             context.drawImage(before, 0, 0, size.width, size.height);
         }
         draw();
-        return {pad, mask, clear};
+        return {pad, mask, clear, undo};
     }
 
     /** Draw on the picture that the page shows, over the mask that there is. Resolves to the mask, or to undefined. */
@@ -143,7 +170,7 @@ multipass.mask = function(panel) {
         const begun = before && binary(await copied(source(before)));
         const brush = element("input", {id: panel.id("mask_brush"), type: "range", min: 1, max: 50, value: 10, "aria-label": "Size of the brush"});
         const erase = element("input", {id: panel.id("mask_erase"), type: "checkbox"});
-        const {pad, mask, clear} = painting(size, background, begun, brush, erase);
+        const {pad, mask, clear, undo} = painting(size, background, begun, brush, erase);
         return new Promise((resolve) => {
             let use;
             const dialog = element("dialog", {id: panel.id("mask_pad"), class: "multipass-mask-pad", "aria-label": "Mask"},
@@ -151,12 +178,20 @@ multipass.mask = function(panel) {
                 element("div", {class: "multipass-row"},
                     element("label", {for: brush.id}, "Brush"), brush,
                     erase, element("label", {for: erase.id}, "Erase"),
+                    button(panel.id("mask_undo"), "Undo", "Take the last stroke back", undo),
                     button(panel.id("mask_clear"), "Clear", "Repaint nothing", clear),
                     button(panel.id("mask_use"), "Use", "Use this mask", () => {
                         use = encoded(mask);
                         dialog.close();
                     }),
                     button(panel.id("mask_cancel"), "Cancel", "Leave the mask as it was", () => dialog.close())));
+            dialog.addEventListener("keydown", (event) => {
+                event.stopPropagation(); // the plan behind stays as it is
+                if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+                    event.preventDefault();
+                    undo();
+                }
+            });
             dialog.addEventListener("close", () => {
                 dialog.remove();
                 resolve(use);

@@ -7,6 +7,7 @@ multipass.notes = function(panel) {
     const {page, plan: plans} = multipass;
     const IN_WHOLE = ["version", "passes", "common", "switch_unit", ...panel.checkboxes.map((own) => own.name)];
     const {bytes, button, element, range, show, t} = multipass.dom;
+    const OF_THE_WEBUI = {prompt: "The webui's prompt", negative_prompt: "The webui's negative prompt"};
     const SOURCES = {resident: "in use", ram: "in RAM", disk: "from disk"};
     const summary = element("span", {id: panel.id("summary"), class: "multipass-summary"});
     const list = element("ul", {id: panel.id("notes"), class: "multipass-notes"});
@@ -39,7 +40,8 @@ multipass.notes = function(panel) {
         const place = placeOf(told.path);
         const title = place && panel.declared.find((own) => own.name === place[1])?.title;
         const where = place && place[0] < panel.plan().passes.length ?
-            [plans.label(panel.plan(), place[0]), title ? t(title) : place[1]].filter(Boolean).join(", ") : told.path;
+            [plans.label(panel.plan(), place[0]), title ? t(title) : place[1]].filter(Boolean).join(", ") :
+            t(OF_THE_WEBUI[told.path] ?? told.path);
         const needless = kind === "multipass-refused" ? withoutWidget(place, told.path) : undefined;
         const key = JSON.stringify([kind, told.path, told.message, where, needless]);
         const make = () => {

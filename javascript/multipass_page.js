@@ -101,11 +101,15 @@ multipass.page = (function() {
     const INITS = ["img2img_image", "img2img_sketch", "img2maskimg", "inpaint_sketch", "img_inpaint_base"];
     const isSeen = (component) => component?.getClientRects().length > 0;
 
-    /** The address of the picture that the page shows: what img2img begins with, else the chosen one of the gallery. */
+    /** The address of the picture that the page shows: what img2img begins with, else of the gallery's the chosen one, or
+     * the first, that has the shape of what is to be made: a grid has another. */
     function shownPicture(tab) {
         // the picture itself may be hidden behind a canvas that shows it
         const open = tab === "img2img" ? INITS.map((id) => find(`#${id}`)).find(isSeen) : undefined;
-        return (open?.querySelector("img[src]:not([src=''])") || find(`#${tab}_gallery .preview img, #${tab}_gallery .grid-wrap img`))?.src;
+        const {width, height} = size(tab);
+        const isAlike = (own) => own.naturalHeight && Math.abs(own.naturalWidth * height / own.naturalHeight - width) < 8;
+        const gallery = [...gradioApp().querySelectorAll(`#${tab}_gallery .preview img, #${tab}_gallery .grid-wrap img`)];
+        return (open?.querySelector("img[src]:not([src=''])") || gallery.find(isAlike))?.src;
     }
 
     /** In pixels, of the picture that is to be made. */

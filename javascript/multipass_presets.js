@@ -74,12 +74,14 @@ multipass.presets = function(panel) {
         if (!isSame(wanted, own.name)) { // which is renamed by now
             await server.send("DELETE", path(own.name));
         }
+        panel.say(`${t("Renamed:")} ${wanted}`);
         await list();
     });
 
     const discard = (own) => attempt(async() => {
         if (confirm(`${t("Delete the preset?")} ${own.name}`)) {
             await server.send("DELETE", path(own.name));
+            panel.say(`${t("Deleted:")} ${own.name}`);
             await list();
         }
     });

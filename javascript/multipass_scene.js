@@ -4,7 +4,7 @@ window.multipass = window.multipass || {};
 multipass.scene = function(panel) {
     "use strict";
 
-    const {plan: plans} = multipass;
+    const {page, plan: plans} = multipass;
     const {button, element, t} = multipass.dom;
     const list = element("ul", {});
     const make = button(panel.id("scene_make"), "Make these passes", "Put the passes that the prompt adds into the plan, to edit each by itself", put);
@@ -33,7 +33,8 @@ multipass.scene = function(panel) {
     function take(told, of) {
         const isDivided = panel.plan().prompt_syntax === "scene-break" && Boolean(told);
         divided = isDivided && told.plan?.passes.length > panel.plan().passes.length ? {plan: told.plan, of} : undefined;
-        root.hidden = !isDivided;
+        // what is wrong is among the plan's notes, but for chosen styles: those are asked about here alone
+        root.hidden = !isDivided || (told.errors && !page.hasStyles(panel.tab));
         draw();
         const lines = isDivided && told.errors ?
             told.errors.map((own) => element("li", {class: "multipass-refused"}, own.path ? `${own.path}: ` : "", own.message)) :

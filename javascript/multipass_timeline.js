@@ -129,11 +129,13 @@ multipass.timeline = function(panel) {
         };
     }
 
-    /** The webui's answer; one that refuses the plan leaves the bars as they were, greyed. */
+    /** The webui's answer; one that refuses the plan leaves the bars of the same passes as they were, greyed. */
     function take(answer) {
         if (answer?.ok) {
             announced = ofThePlan(answer);
             about = plans.shape(panel.plan());
+        } else if (answer && !isKnown()) {
+            announced = undefined;
         }
         root.classList.toggle("multipass-stale", !answer?.ok);
         draw();

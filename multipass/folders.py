@@ -16,6 +16,7 @@ from pathlib import Path
 MANIFEST_NAME = "passes.json"
 LATEST = "latest"
 _MASK_ENDING = "-mask.png"
+_HELD_SECONDS = (0.01, 0.05, 0.3)  # how long Windows may hold a file that somebody reads, a virus scanner say
 _RUN = re.compile(r"[0-9A-Za-z][\w.-]{0,127}", re.ASCII)  # the name of a folder, never a way out of one
 
 
@@ -112,9 +113,18 @@ def whole(target: Path) -> Generator[Path]:
     aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         yield aside
-        aside.replace(target)
+        _put(aside, target)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _put(aside: Path, target: Path) -> None:
+    for seconds in _HELD_SECONDS:
+        with contextlib.suppress(PermissionError):
+            aside.replace(target)
+            return
+        time.sleep(seconds)
+    aside.replace(target)
 
 
 def _newest_first(root: Path) -> Iterator[Path]:

@@ -15,8 +15,11 @@ from multipass.problems import PlanError, Problem
 from multipass.subjects import Region, chosen
 
 _NEARLY = 8  # pixels by which a shape may be another: pictures are cut to whole places of the latent
-_UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 _OPAQUE = (255, 255)
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""What browsers and painting programs write. Pillow knows more, of which one (EPS) starts a program, and a plan may be
+a stranger's."""
 
 
 def read(text: str) -> Image.Image:
@@ -28,11 +31,15 @@ def read(text: str) -> Image.Image:
     """
     _, _, encoded = text.rpartition(",") if text.startswith("data:") else ("", "", text)
     try:
-        picture = Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)))
+        picture = Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)), formats=_FORMATS)
         alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
         if alpha is not None and alpha.getextrema() != _OPAQUE:
             return alpha.point([255 if level > 128 else 0 for level in range(256)])
+        if picture.mode.startswith("I"):  # of 16 bits, which convert would cut off at 255
+            picture = picture.convert("I").point(lambda level: level * (1 / 257))
         return picture.convert("L")
+    except UnidentifiedImageError:  # whose text is of a Python object
+        raise ValueError(f"expected a picture in base64: {', '.join(_FORMATS)}") from None
     except _UNREADABLE as error:
         raise ValueError(f"expected a picture in base64: {error}") from None
 

@@ -113,7 +113,7 @@ def _spelled_otherwise(folder: Path, name: str) -> Path | None:
 
 def _own_path(folder: Path, name: str) -> Path:
     if is_shipped(name):
-        reason = f'"{name}" comes along and stays as it is: choose another name'
+        reason = f'"{name}" comes with Multipass and stays as it is: choose another name'
         raise ShippedPresetError(Problem("name", reason))
     return _path(folder, name)
 

@@ -90,7 +90,10 @@ def segments(plan: Plan, steps: SamplingSteps, trajectory: int = 0) -> tuple[Seg
         if start < start_ahead
     ]
     problems += [
-        Problem(f"passes[{index}].switch_at", f"expected a whole number from 0 to {steps.count}, got {own.switch_at:g}")
+        Problem(
+            f"passes[{index}].switch_at",
+            f"expected a whole number from 0 to {steps.count}, the steps, got {own.switch_at:g}",
+        )
         for index, own in running[1:]
         if plan.unit_of(own) is SwitchUnit.STEP and (own.switch_at or 0) > steps.count
     ]

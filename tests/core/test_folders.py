@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -105,6 +106,29 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "one")]
+
+
+@pytest.mark.parametrize("refused", [0, 2, 99])
+def test_a_file_that_is_held_is_replaced_a_little_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    """As in Windows, while somebody reads it."""
+    target = tmp_path / "file"
+    target.write_text("one")
+    replace, asked = Path.replace, []
+
+    def held(path: Path, to: Path) -> Path:
+        asked.append(to)
+        if len(asked) <= refused:
+            raise PermissionError("somebody reads it")
+        return replace(path, to)
+
+    monkeypatch.setattr(Path, "replace", held)
+    with pytest.raises(PermissionError) if refused == 99 else contextlib.nullcontext(), folders.whole(target) as aside:
+        aside.write_text("two")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [
+        ("file", "one" if refused == 99 else "two")
+    ]
 
 
 def test_the_newest_come_first_from_all_roots_and_no_more_than_asked(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_boundary_before_the_one_ahead_is_refused() -> None:
 def test_a_step_that_there_is_not_is_refused() -> None:
     with pytest.raises(PlanError) as caught:
         segments(plan(21, unit="step"), linear(20))
-    assert str(caught.value) == "passes[1].switch_at: expected a whole number from 0 to 20, got 21"
+    assert str(caught.value) == "passes[1].switch_at: expected a whole number from 0 to 20, the steps, got 21"
 
 
 @given(sampling_steps(), st.integers(1, 60), st.integers(1, 3))

@@ -330,6 +330,21 @@ def test_a_mask_is_read_by_what_it_says() -> None:
     assert masks.read(as_png(opaque)).getbbox() == (1, 2, 3, 4)
 
 
+def test_a_mask_of_16_bits_is_as_grey_as_it_is_drawn() -> None:
+    grey = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    found = np.asarray(masks.read(as_png(Image.fromarray(grey))))
+    assert np.abs(found - grey / 257).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PPM", "ICO"])
+def test_a_mask_is_a_picture_as_browsers_have_them(kind: str) -> None:
+    """And EPS, which starts a program, is none."""
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8), "white").save(data, kind)
+    with pytest.raises(ValueError, match="expected a picture in base64"):
+        masks.read(base64.b64encode(data.getvalue()).decode())
+
+
 def test_a_mask_is_written_small_and_read_back() -> None:
     binary = mask_of(LEFT, size=(1024, 1024))
     assert len(masks.written(binary)) < 700

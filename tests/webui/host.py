@@ -249,7 +249,7 @@ def running(
         (data / "extensions" / name).symlink_to(extension)
     if ROOT in extensions.values():  # what the others need is not for a test to install
         _install(install)
-    (data / "models").mkdir()
+    (data / "models").mkdir(exist_ok=True)
     (data / "models/Lora").symlink_to(checkpoints.parent / "loras")
     if (checkpoints.parent / "upscalers").is_dir():  # of which the host would make one that is not there
         (data / "models/ESRGAN").symlink_to(checkpoints.parent / "upscalers")

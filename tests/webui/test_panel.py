@@ -347,6 +347,12 @@ def test_nothing_is_wider_than_the_window(browser: Browser, webui: Webui, theme:
             """(all) => all.flatMap((bar) => [...bar.children].map((own) =>
                 [getComputedStyle(own).color, getComputedStyle(bar).backgroundColor]))"""
         )
+        # what is wrong is red in both
+        panel.put({"version": 1, "passes": [{"checkpoint": "gone"}]})
+        wrong = panel.notes.locator(".multipass-refused")
+        expect(wrong).to_have_count(1)
+        red, green, blue, *_ = map(int, re.findall(r"\d+", wrong.evaluate("(own) => getComputedStyle(own).color")))
+        assert red > 200 > max(green, blue)
         assert len(segments) == 6
         assert all(contrast(*colours) >= 4.5 for colours in segments), segments
 
@@ -388,6 +394,15 @@ def test_the_keyboard_goes_through_it_in_the_order_that_is_seen(panel: Panel) ->
         "add", "presets_open", "boundary_1", "name", "kind", "enabled", "move_left", "duplicate", "remove",
         "checkpoint", "checkpoint_refresh", "switch_at_slider", "switch_at", "prompt_mode",
     ]  # fmt: skip
+
+
+def test_the_keyboard_s_place_is_seen(panel: Panel) -> None:
+    panel.by_id("kind").focus()
+    panel.page.keyboard.press("Tab")
+    for name in ("enabled", "move_left"):
+        assert panel.page.evaluate("document.activeElement.id") == f"multipass_txt2img_{name}"
+        assert panel.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        panel.page.keyboard.press("Tab")
 
 
 def test_texts_are_in_the_language_of_the_page(browser: Browser, webui: Webui) -> None:

@@ -343,6 +343,13 @@ def test_prompts_are_replaced_appended_or_prepended_and_counted(page: Page, webu
     expect(tokens).to_have_text("5/75", timeout=ANSWER_MS)
     panel.by_id("common_prompt").fill("")
     assert "common" not in panel.plan
+    # not known while the webui is asked, and then the same as before
+    panel.by_id("add").click()
+    expect(tokens).to_have_text("3/75")
+    expect(panel.by_id("negative_prompt_tokens")).to_have_text("0/75")
+    panel.by_id("remove").click()
+    panel.choose(1)
+    expect(tokens).to_have_text("3/75")
     panel.by_id("prompt_mode").select_option("prepend")
     assert plan_texts(page, webui) == ["a fox", "red and blue, a fox"]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 from playwright.sync_api import Page, Route, expect
 
 from multipass.masks import read
-from tests.webui.asking import image_of, plan_in
+from tests.webui.asking import b64, image_of, plan_in
 from tests.webui.browsing import ANSWER_MS, Panel, generate, screenshot, set_request, type_in
 from tests.webui.host import Webui
 
@@ -157,6 +157,65 @@ def test_a_mask_is_drawn(subject: Panel) -> None:
     assert subject.text == kept
 
 
+def test_strokes_are_undone_and_the_plan_behind_them_is_not(subject: Panel) -> None:
+    subject.more()
+    subject.by_id("mask_blur").fill("9")
+    kept = subject.text
+    subject.by_id("mask").click()
+    stroke(subject, 0.1, 0.3)
+    stroke(subject, 0.6, 0.9)
+    subject.page.keyboard.press("Control+z")
+    subject.by_id("mask_clear").click()
+    subject.by_id("mask_undo").click()
+    assert subject.text == kept
+    subject.by_id("mask_use").click()
+    expect(subject.by_id("mask_pad")).to_have_count(0)
+    assert subject.passes[1]["mask_blur"] == 9
+    mask = mask_in(subject)
+    assert [mask.getpixel((part * mask.width // 10, mask.height // 2)) for part in (2, 7)] == [255, 0]
+
+
+def show_in_gallery(panel: Panel, *pictures: tuple[str, int, int]) -> None:
+    """As the webui shows finished pictures, the chosen one first; each by its colour, width and height."""
+    panel.page.evaluate(
+        """async (sources) => {
+            const shown = document.createElement("div");
+            shown.className = "preview";
+            for (const src of sources) {
+                const picture = document.createElement("img");
+                picture.src = src;
+                await picture.decode();
+                shown.append(picture);
+            }
+            gradioApp().querySelector("#txt2img_gallery").prepend(shown);
+        }""",
+        [f"data:image/png;base64,{b64(Image.new('RGB', (width, height), own))}" for own, width, height in pictures],
+    )
+
+
+def colour_of_pad(panel: Panel, x: float) -> tuple[int, ...]:
+    """In its middle, at a part of its width."""
+    pad = panel.by_id("mask_pad").locator("canvas")
+    script = """(pad, x) => [...pad.getContext("2d").getImageData(x * pad.width, pad.height / 2, 1, 1).data]"""
+    return tuple(pad.evaluate(script, x)[:3])
+
+
+@pytest.mark.parametrize("colour", ["white", "black", "gray", "red"])
+def test_what_is_painted_is_seen_on_any_picture(subject: Panel, colour: str) -> None:
+    """The one that has the shape of what is to be made: a grid of several has another."""
+    for name, side in (("width", 128), ("height", 64)):
+        type_in(subject.page, f"#txt2img_{name}", side)
+    show_in_gallery(subject, ("blue", 128, 128), (colour, 256, 128))
+    subject.by_id("mask").click()
+    stroke(subject, 0.1, 0.4)
+    assert colour_of_pad(subject, 0.8) == ImageColor.getrgb(colour)
+    painted = colour_of_pad(subject, 0.25)
+    assert sum(abs(one - other) for one, other in zip(painted, ImageColor.getrgb(colour), strict=True)) > 50
+    subject.by_id("mask_use").click()
+    expect(subject.by_id("mask_pad")).to_have_count(0)
+    assert mask_in(subject).size == (256, 128)
+
+
 TABS = {  # of img2img, each with where it has its picture, and the picture's width
     "Sketch": ("img2img_sketch", 72),
     "Inpaint": ("img2maskimg", 80),
@@ -224,11 +283,12 @@ def test_the_prompt_is_divided_into_scene_and_subjects(subject: Panel) -> None:
     expect(told(subject).nth(1).locator("div")).to_have_text("Negative: blurry")
     # no warning that the panel's question, which is without the prompt, would make
     expect(subject.notes).not_to_contain_text("prompt of its own")
-    # too little of it is said, in its place
+    # too little of it is said, once, with whose prompt it is
     ask(subject, "a beach")
-    expect(told(subject)).to_have_text(
-        ["prompt: expected scene BREAK common BREAK subject, got one part"], timeout=ANSWER_MS
+    expect(subject.notes.locator(".multipass-refused")).to_have_text(
+        ["The webui's prompt: expected scene BREAK common BREAK subject, got one part"], timeout=ANSWER_MS
     )
+    expect(subject.by_id("scene")).to_be_hidden()
     subject.by_id("prompt_syntax").uncheck()
     expect(subject.by_id("scene")).to_be_hidden()
     assert "prompt_syntax" not in subject.plan

@@ -52,6 +52,20 @@ def test_c8_a_refine_pass_takes_its_strength_from_the_hires_fix_or_the_init_imag
     panel.expect_summary(re.compile("Pass 2 no step"))
 
 
+def test_bars_of_other_passes_do_not_stay_where_a_plan_is_refused(panel: Panel) -> None:
+    panel.put({"version": 1, "passes": [{"name": "a"}, {"name": "b", "switch_at": 0.5}]})
+    panel.expect_summary("a 1-10, b 11-20")
+    # of the same passes they do, greyed
+    panel.put({"version": 1, "passes": [{"name": "a"}, {"name": "b", "switch_at": 0.5, "checkpoint": "gone"}]})
+    expect(panel.notes).to_contain_text('no checkpoint "gone"')
+    expect(panel.by_id("timeline")).to_be_visible()
+    panel.put({"version": 1, "passes": [{"name": "c", "checkpoint": "gone"}, {"kind": "refine", "name": "d"}]})
+    expect(panel.notes).to_contain_text("d, Denoising strength: required")
+    expect(panel.by_id("timeline")).to_be_hidden()
+    panel.put({"version": 1, "passes": [{"name": "c"}, {"name": "d", "switch_at": 0.5}]})
+    expect(panel.by_id("timeline").locator(".multipass-segment")).to_have_text(["c1-10", "d11-20"])
+
+
 def test_bars_for_each_trajectory_and_its_passes(panel: Panel, webui: Webui) -> None:
     panel.put({"version": 1, "passes": [
         {"name": "a"}, {"name": "b", "switch_at": 0.4},

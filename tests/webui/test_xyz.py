@@ -367,7 +367,7 @@ def test_a_cell_that_only_its_request_refuses_ends_the_grid(webui: Webui, steps:
     answer = refused(webui, a_then_b(3, unit="step"), *axes)
     assert answer.status_code == 422, answer.text[:500]
     assert answer.json()["detail"] == (
-        "passes[1].switch_at: expected a whole number from 0 to 4, got 5 (with Switch at: 5)"
+        "passes[1].switch_at: expected a whole number from 0 to 4, the steps, got 5 (with Switch at: 5)"
     )
     assert len(webui.state()["latents"]) == 3
     assert webui.circumstances() == before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,12 @@ def named(target: str) -> Callable[[Image.Image], list[Found]]:
     model = _best(target, theirs)
     if model is not None:
         return lambda picture: _by_adetailer(picture, model, theirs[model])
-    if target in (PERSON, FACE):
+    if target in (PERSON, FACE) or target.startswith(_MEDIAPIPE):
         reason = detection.missing(_ADVICE)
-        if reason is None:
-            return lambda picture: detection.find(picture, target)
-        raise LookupError(reason)
+        if reason is not None:
+            raise LookupError(reason)
+    if target in (PERSON, FACE):
+        return lambda picture: detection.find(picture, target)
     raise LookupError(f'there is no detector "{target}"{hint(target, names())}')
 
 
@@ -66,21 +67,33 @@ def _best(target: str, theirs: Mapping[str, str]) -> str | None:
     return next(iter([*best, *others]), None) if target in _BEST else None
 
 
+def _adetailer() -> Any:
+    """Its script's module, with all that it works with; ``None`` where it is not loaded."""
+    return next(
+        (own.module for own in scripts.scripts_data if own.script_class.__name__ == "AfterDetailerScript"), None
+    )
+
+
 def _of_adetailer() -> dict[str, str]:
-    """Its models by name, each a file that is there, or the name of one of mediapipe's; none where it is not loaded."""
-    found: Mapping[str, str] = {}
-    for loaded in scripts.scripts_data:
-        if loaded.script_class.__name__ == "AfterDetailerScript":
-            found = getattr(loaded.module, "model_mapping", {})
-    return {name: file for name, file in found.items() if name.startswith(_MEDIAPIPE) or Path(file).is_file()}
+    """Its models by name, each a file that is there, or the name of one of mediapipe's, where that runs: where it does
+    not, ADetailer finds nothing and gives no reason."""
+    mediapipe_runs = detection.missing() is None
+    return {
+        name: file
+        for name, file in getattr(_adetailer(), "model_mapping", {}).items()
+        if (mediapipe_runs if name.startswith(_MEDIAPIPE) else Path(file).is_file())
+    }
 
 
 def _by_adetailer(picture: Image.Image, name: str, file: str) -> list[Found]:
-    home: Any = sys.modules  # where the extension's own package is, once it has loaded it
+    theirs = _adetailer()
     if name.startswith(_MEDIAPIPE):
-        answer = home["adetailer.mediapipe"].mediapipe_predict(name, picture, _CONFIDENCE)
+        answer = theirs.mediapipe_predict(name, picture, _CONFIDENCE)
     else:
-        answer = home["adetailer.ultralytics"].ultralytics_predict(file, picture, _CONFIDENCE)
-    masks = [mask.convert("L") for mask in home["adetailer.mask"].mask_preprocess(answer.masks, _DILATED)]
+        device = theirs.AfterDetailerScript.get_ultralytics_device()
+        # as it does itself: AUTOMATIC1111's torch.load refuses these files
+        with getattr(theirs, "disable_safe_unpickle", contextlib.nullcontext)():
+            answer = theirs.ultralytics_predict(file, picture, _CONFIDENCE, device)
+    masks = [mask.convert("L") for mask in theirs.mask_preprocess(answer.masks, _DILATED)]
     boxes = [mask.getbbox() for mask in masks]
     return [Found(Box(*box), mask) for box, mask in zip(boxes, masks, strict=True) if box is not None]

@@ -72,7 +72,13 @@ def first_size(p: Any) -> Size:
 def pasted_size(p: Any) -> Size | None:
     """Of the picture that the host pastes the first trajectory's into, where the request inpaints only what is masked.
     The host must have prepared it."""
-    return Size(*p.overlay_images[0].size) if getattr(p, "paste_to", None) is not None else None
+    return Size(*p.overlay_images[0].size) if pastes(p) else None
+
+
+def pastes(p: Any) -> bool:
+    """Whether the host pastes the picture into the one that it inpaints a part of. In a batch of files the place may be
+    left from the file before."""
+    return getattr(p, "paste_to", None) is not None and bool(p.overlay_images)
 
 
 def sizes(plan: Plan, first: Size, pasted: Size | None = None) -> tuple[Size, ...]:

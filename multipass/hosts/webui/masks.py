@@ -18,8 +18,8 @@ from multipass.problems import PlanError, Problem
 from multipass.prompts import Texts
 from multipass.subjects import Region
 
-_OF_FILES = ("samples_format", "enable_pnginfo")
-_JPEG = ("jpg", "jpeg")
+_OF_FILES = ("samples_format", "grid_format", "grid_save", "enable_pnginfo")
+_JPEG = {"jpg", "jpeg"}
 _ROOM = 62000  # bytes, of the 65535 that a JPEG has for a picture's text; the rest is for what the host tells in it
 
 
@@ -40,17 +40,20 @@ def normalised(plan: Plan) -> Plan:
     return plan
 
 
-def too_long(p: Any, plan: Plan, texts: Texts) -> Iterator[Problem]:
-    """A mask with which the picture's text does not go into the files that the request saves: the host would fail when
-    all is rendered.
+def too_long(p: Any, plan: Plan, texts: Texts, *, is_plotted: bool) -> Iterator[Problem]:
+    """A mask with which the picture's text does not go into the files that the request saves, or that a grid is saved
+    as: the host would fail when all is rendered.
 
     Args:
         plan: normalised.
         texts: the request's.
+        is_plotted: whether the picture is a cell of an X/Y/Z plot.
     """
     said = {name: p.override_settings.get(name, getattr(shared.opts, name)) for name in _OF_FILES}
     masked = [(len(own.mask), index) for index, own in plan.running if own.mask is not None]
-    if said["samples_format"].lower() not in _JPEG or not said["enable_pnginfo"] or not masked:
+    in_grid = said["grid_save"] and (is_plotted or p.n_iter * p.batch_size > 1)
+    formats = [said["samples_format"], *([said["grid_format"]] if in_grid else [])]
+    if not masked or not said["enable_pnginfo"] or not {own.lower() for own in formats} & _JPEG:
         return
     told = len("".join([texts.prompt, texts.negative_prompt, quote(encode(plan))]).encode("utf-16-le"))
     if told > _ROOM:

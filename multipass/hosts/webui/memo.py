@@ -77,6 +77,9 @@ class Remembering:
         except UnknownError as reason:
             self._stop(str(reason))
             return evaluate()
+        except Exception as error:  # noqa: BLE001 - extensions put what they like there: no reason to lose the picture
+            self._stop(f"what decides it cannot be read: {type(error).__name__}: {error}")
+            return evaluate()
         answer = memo.ask(key, args[0].device, evaluate)
         if answer.drew:
             self._stop("the UNet draws random numbers, so something has changed it")

@@ -13,7 +13,7 @@ from modules import devices, images, processing, rng, sd_samplers, sd_samplers_c
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from multipass.hosts.webui import hooks, pixels
+from multipass.hosts.webui import heads, hooks, pixels
 from multipass.hosts.webui.heads import Size
 from multipass.plan import Pass
 
@@ -140,7 +140,7 @@ def sampled_again(p: Any, sample: Callable[..., Tensor], drawn: Any) -> Tensor:
 def overlays(p: Any, size: Size) -> dict[str, Any]:
     """The fields by which the host lays what is not masked over a picture of this size, for one that it made for its
     own: empty without a mask, and where it pastes the picture into the whole one, whatever size it has."""
-    if getattr(p, "mask_for_overlay", None) is None or p.paste_to is not None or size == Size(p.width, p.height):
+    if getattr(p, "mask_for_overlay", None) is None or heads.pastes(p) or size == Size(p.width, p.height):
         return {}
     mask = images.resize_image(0, p.mask_for_overlay, *size)
     found: list[Image.Image] = []
@@ -158,7 +158,7 @@ def originals(p: Any, size: Size) -> list[Image.Image]:
     found: list[Image.Image] = []
     for given in getattr(p, "init_images", None) or ():
         image = images.flatten(given, shared.opts.img2img_background_color)
-        if p.paste_to is not None:
+        if heads.pastes(p):
             left, top, width, height = p.paste_to
             image = images.resize_image(2, image.crop((left, top, left + width, top + height)), *size)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from modules import processing, scripts, shared
+from modules import processing, scripts
 from PIL import Image
 from torch import Tensor
 
@@ -34,7 +34,7 @@ def finished(p: Any, latent: Tensor, decoded: Tensor, size: Size) -> list[Image.
         soft.post_sample(p, scripts.PostSampleArgs(latent))
         found: list[Image.Image] = []
         for place, image in enumerate(pixels.images_of(decoded)):
-            overlay = p.overlay_images[place] if p.overlay_images and shared.opts.overlay_inpaint else None
+            overlay = p.overlay_images[place] if p.overlay_images else None
             told = scripts.PostProcessMaskOverlayArgs(place, getattr(p, "mask_for_overlay", None), overlay)
             soft.postprocess_maskoverlay(p, told)
             corrected = image

@@ -85,7 +85,7 @@ def check(p: Any, plan: Plan) -> Rendering:
     if problems:
         raise PlanError(*problems)
     plan = masks.normalised(plan)
-    problems = list(masks.too_long(p, plan, texts))
+    problems = list(masks.too_long(p, plan, texts, is_plotted=xyz.is_cell(p)))
     if problems:
         raise PlanError(*problems)
     if heads.knows_sizes(p):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable
 from secrets import compare_digest
 
@@ -28,7 +27,7 @@ def _has_api_credentials(request: Request) -> bool:
     kind, _, encoded = request.headers.get("Authorization", "").partition(" ")
     try:
         given = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:
         return False
     known = [pair.strip().encode() for pair in shared.cmd_opts.api_auth.split(",")]
     return kind.lower() == "basic" and any([compare_digest(given, pair) for pair in known])  # noqa: C419 - no early end

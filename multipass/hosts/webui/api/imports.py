@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from modules import images, infotext_utils
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from multipass.hosts.webui import editing
 from multipass.hosts.webui.api.bodies import Body, read
@@ -55,6 +55,8 @@ def _in_picture(content: bytes) -> Plan:
     try:
         with Image.open(io.BytesIO(content)) as picture:
             infotext, _ = images.read_info_from_image(picture)
+    except UnidentifiedImageError:  # whose text is of a Python object
+        raise PlanError(Problem("", "neither JSON nor a picture")) from None
     except _UNREADABLE as error:
         raise PlanError(Problem("", f"neither JSON nor a picture that can be read: {error}")) from None
     told = infotext_utils.parse_generation_parameters(infotext or "", [])
