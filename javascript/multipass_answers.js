@@ -65,22 +65,24 @@ multipass.answers = function(panel, text, tell) {
         countTokens();
     }, fail);
 
-    const askTokens = Object.fromEntries(TEXTS.map((name) => (
-        [name, server.asking("tokens", (answer) => tell.tokens(name, answer?.tokens?.[0]), fail)])));
-
-    const counted = {}; // whether a count is shown, by text
+    const counts = {}; // by text: the newest answer, and the question
+    const askTokens = Object.fromEntries(TEXTS.map((name) => [name, server.asking("tokens", (answer, of) => {
+        counts[name] = {of, told: answer?.tokens?.[0]};
+        tell.tokens(name, counts[name].told);
+    }, fail)]));
 
     function countTokens() {
         const own = texts.find((found) => found.index === panel.chosen());
         const {steps} = fields();
         for (const name of TEXTS) {
-            if (own) {
-                const negative = name === "negative_prompt" || undefined;
-                askTokens[name](JSON.stringify({texts: [own[name]], steps, negative}), {anew: !counted[name]});
-            } else {
-                tell.tokens(name, undefined);
+            const negative = name === "negative_prompt" || undefined;
+            const of = own && JSON.stringify({texts: [own[name]], steps, negative});
+            if (!own || counts[name]?.of === of) { // which is not asked again, and the form may be another by now
+                tell.tokens(name, own && counts[name].told);
             }
-            counted[name] = Boolean(own);
+            if (own) {
+                askTokens[name](of);
+            }
         }
     }
 
