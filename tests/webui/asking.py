@@ -44,6 +44,8 @@ KNOWN_OPTIONS = {
     "hires_fix_refiner_pass": "second pass",
     "samples_save": False,
     "grid_save": True,
+    "grid_format": "png",
+    "overlay_inpaint": True,
     "return_grid": True,
     "img2img_color_correction": False,
     "samples_format": "png",

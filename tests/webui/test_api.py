@@ -117,6 +117,12 @@ def test_api_auth_opens_the_endpoints(locked: Webui, credentials: Any, status: i
     assert requests.delete(preset, auth=credentials, timeout=60).status_code == status
 
 
+@pytest.mark.parametrize("credentials", ["Basic", "Basic ?", b"Basic \xe9", "Bearer YW5uOm9uZQ=="])
+def test_credentials_that_are_none_open_nothing(locked: Webui, credentials: str | bytes) -> None:
+    told = requests.get(f"{locked.url}/multipass/v1/schema", headers={"Authorization": credentials}, timeout=60)
+    assert told.status_code == 401
+
+
 def test_a_login_to_the_page_opens_the_endpoints(locked: Webui) -> None:
     session = requests.Session()
     session.cookies.set("access-token-unsecure", "made up")

@@ -10,14 +10,17 @@ import io
 import json
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from PIL import Image, ImageChops, ImageDraw
+from playwright.sync_api import Page, expect
 
 from tests.webui import asking, test_xyz
-from tests.webui.asking import b64, hires, plan, runs, settings
+from tests.webui.asking import b64, hires, image_of, plan, runs, settings
+from tests.webui.browsing import Panel, type_in
 from tests.webui.host import Answer, Install, Webui
 
 # the generator that the encoding of a picture draws from is as a request of this seed leaves it: the probe sees to that
@@ -465,6 +468,11 @@ def test_a_mask_that_makes_the_picture_s_text_too_long_for_a_jpeg(webui: Webui) 
         assert webui.try_generate(plan=plan({}, subject()), **REQUEST).ok
         without = {"override_settings": {"enable_pnginfo": False}}
         assert webui.try_generate(plan=plan({}, subject(noise)), **REQUEST, **without).ok
+    with settings(webui, grid_format="jpg"):
+        assert webui.try_generate(plan=plan({}, subject(noise)), **REQUEST).ok
+        assert refused(webui, {}, subject(noise), n_iter=2).startswith("passes[1].mask: the picture's text would take ")
+        with settings(webui, grid_save=False):
+            assert webui.try_generate(plan=plan({}, subject(noise)), **REQUEST, n_iter=2).ok
     webui.generate(plan=plan({}, subject(noise)), **REQUEST)
 
 
@@ -624,6 +632,42 @@ def test_the_requests_mask_is_the_scenes(webui: Webui, picture: str, full: bool,
     assert furthest(ours, host) == 0
     refine = {"kind": "refine", "steps": 3, "denoising_strength": 0.4}
     webui.generate_unchanged("img2img", plan=plan({}, subject(left), refine), **asked)
+
+
+def test_the_original_is_overlaid_whatever_the_webui_does_with_finished_pictures(webui: Webui, picture: str) -> None:
+    inpainting = {"mask": b64(SCENES_MASK), "inpainting_fill": 1, "inpaint_full_res": True}
+    asked = {**REQUEST, "width": 64, "init_images": [picture], "denoising_strength": 0.7, **inpainting}
+    passes = plan({}, subject(box(8, 8, 40, 56), checkpoint="ink"), {"kind": "refine", "steps": 3, "scale": 1.5})
+    expected = webui.generate("img2img", plan=passes, **asked)
+    with settings(webui, overlay_inpaint=False):
+        assert webui.generate_unchanged("img2img", plan=passes, **asked).same_picture(expected)
+
+
+def test_in_a_batch_of_files_a_mask_may_be_black(page: Page, webui: Webui, picture: str, tmp_path: Path) -> None:
+    """Nothing is pasted then, although the request still says where the file before was."""
+    for folder, pictures in (("in", [image_of(picture)] * 2), ("masks", [SCENES_MASK, Image.new("L", SIZE)])):
+        (tmp_path / folder).mkdir()
+        for name, own in zip("ab", pictures, strict=True):
+            own.save(tmp_path / folder / f"{name}.png")
+    page.locator("#tabs button", has_text="img2img").first.click()
+    Panel(page, webui, "img2img").open().put(plan({}, subject(checkpoint="ink", steps=2)))
+    for name, value in (("width", SIZE[0]), ("height", SIZE[1]), ("steps", 4)):
+        type_in(page, f"#img2img_{name}", value)
+    page.locator("#mode_img2img").get_by_role("tab", name="Inpaint", exact=True).or_(
+        page.locator("#mode_img2img").get_by_role("button", name="Inpaint", exact=True)
+    ).first.click()
+    page.locator("#img2img_inpaint_full_res").get_by_label("Only masked").check()
+    page.locator("#mode_img2img").get_by_role("tab", name="Batch", exact=True).or_(
+        page.locator("#mode_img2img").get_by_role("button", name="Batch", exact=True)
+    ).first.click()
+    page.get_by_role("button", name="from directory").or_(page.get_by_role("tab", name="from directory")).first.click()
+    for field, name in (("input_dir", "in"), ("inpaint_mask_dir", "masks"), ("output_dir", "out")):
+        page.locator(f"#img2img_batch_{field} textarea").fill(str(tmp_path / name))
+    with settings(webui, samples_save=True):
+        page.locator("#img2img_generate").click()
+        expect(page.locator("#img2img_interrupt")).to_be_visible()
+        expect(page.locator("#img2img_interrupt")).to_be_hidden(timeout=60_000)
+    assert [Image.open(path).size for path in sorted((tmp_path / "out").iterdir())] == [SIZE, SIZE]
 
 
 def test_colours_are_corrected_in_the_scene_of_each_picture(webui: Webui, picture: str) -> None:
