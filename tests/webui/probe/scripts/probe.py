@@ -73,6 +73,8 @@ def on_evaluation(params):
         params.x += 0.05 * torch.randn_like(params.x)
     elif FAULT.get("kind") == "unet" and FAULT["at"] == "argument":
         params.image_cond = object()
+    elif FAULT.get("kind") == "unet" and FAULT["at"] == "unreadable":
+        params.image_cond = torch.zeros(1, dtype=torch.complex64).conj()  # whose bits cannot be looked at
 
 
 def on_guided(params):
