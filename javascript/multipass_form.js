@@ -10,7 +10,7 @@ multipass.form = function(panel) {
     const AT_ONCE = {
         first: ["checkpoint", "prompt", "negative_prompt"],
         switch: ["checkpoint", "switch_at", "prompt", "negative_prompt"],
-        refine: ["checkpoint", "denoising_strength", "prompt", "negative_prompt"],
+        refine: ["checkpoint", "denoising_strength", "scale", "prompt", "negative_prompt"],
         subject: ["checkpoint", "denoising_strength", "target", "which", "mask", "prompt", "negative_prompt"],
     };
     const IN_HEAD = ["name", "kind", "enabled"];

@@ -79,13 +79,20 @@ multipass.notes = function(panel) {
         return [element("span", {}, each.join(" \u00b7 ")), ...memory];
     }
 
+    /** How the picture grows, where it does. */
+    function sizesOf(told) {
+        const each = told.trajectories.filter((own) => own.width).map((own) => `${own.width}\u00d7${own.height}`);
+        const changed = each.filter((own, at) => own !== each[at - 1]);
+        return changed.length > 1 ? [element("span", {}, changed.join(" \u2192 "))] : [];
+    }
+
     /** The webui's answer about the plan as it is. */
     function take(told) {
         show(summary, "textContent", told?.ok ? told.passes.map((own) => `${own.index === undefined ? own.name : plans.label(panel.plan(), own.index)} ${range(own.first_step, own.end_step)}`).join(", ") : "");
         showNotes([
             ...(told?.errors || []).map((own) => note(own, "multipass-refused")),
             ...(told?.warnings || []).map((own) => note(own, "multipass-warned"))]);
-        cost.replaceChildren(...(told?.ok && told.cost ? costOf(told.cost) : []));
+        cost.replaceChildren(...(told?.ok && told.cost ? [...sizesOf(told), ...costOf(told.cost)] : []));
     }
 
     let said = "";

@@ -261,6 +261,7 @@
         const between = element("div", {class: "multipass-between"});
         const sliding = element("button", {type: "button", title: "S"}, t("Slider"));
         const close = element("button", {type: "button", "aria-label": t("Close"), title: t("Escape")}, "✕");
+        const keys = element("p", {class: "multipass-keys"});
         const chosen = element("select", {"aria-label": t("Picture"), title: t("Page up, page down")});
         pictures.forEach((picture, place) => chosen.append(element("option", {value: place}, picture.label)));
         chosen.hidden = pictures.length < 2;
@@ -273,7 +274,7 @@
             told,
             buttons,
             between,
-            element("p", {class: "multipass-keys"}, t("Press the picture and drag upwards · arrow keys, Home, End · S: slider · Escape: back")),
+            keys,
         );
         let looks, index, pair;
 
@@ -298,6 +299,8 @@
         function slide(on) {
             dialog.classList.toggle("multipass-sliding", on);
             sliding.setAttribute("aria-pressed", String(on));
+            keys.textContent = on ? t("Drag the divider · arrow keys · S: all passes · Escape: back") :
+                t("Press the picture and drag upwards · arrow keys, Home, End · S: slider · Escape: back");
             between.replaceChildren();
             if (!on) {
                 show(index);

@@ -134,6 +134,18 @@ def test_a_boundary_moves_by_keys_and_never_past_its_neighbours(panel: Panel) ->
     panel.expect_summary("Pass 1 1-6, Pass 2 7-10, Pass 3 11-20")
 
 
+def test_how_large_the_picture_becomes(panel: Panel) -> None:
+    for name, side in (("width", 256), ("height", 128)):
+        type_in(panel.page, f"#txt2img_{name}", side)
+    panel.by_id("kind").select_option("refine")
+    expect(panel.by_id("cost")).to_contain_text("in use")
+    expect(panel.by_id("cost")).not_to_contain_text("\u00d7")
+    panel.by_id("scale").fill("1.55")
+    expect(panel.by_id("cost")).to_contain_text("256\u00d7128 \u2192 392\u00d7192")
+    panel.page.locator("#txt2img_hr .label-wrap").click()  # which has fields of its own for that
+    expect(panel.by_id("cost")).not_to_contain_text("\u00d7")
+
+
 def test_what_it_will_cost_and_what_is_worth_knowing(page: Page, webui: Webui) -> None:
     webui.post("/multipass/v1/cache/clear", {}).raise_for_status()
     panel = Panel(page, webui).open()

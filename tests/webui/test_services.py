@@ -26,7 +26,8 @@ REFINED = plan(
 
 def test_validate_tells_of_every_pass_where_it_is_and_where_it_could_begin(webui: Webui) -> None:
     answer = validate(webui, REFINED, steps=10, sampler_name="Euler")
-    assert answer["trajectories"] == [{"steps": 10}, {"steps": 6}]
+    size = {"width": 512, "height": 512}
+    assert answer["trajectories"] == [{"steps": 10, **size}, {"steps": 6, **size}]
     places = [(own["name"], own["index"], own["trajectory"]) for own in answer["passes"]]
     assert places == [("a", 0, 0), ("b", 2, 0), ("c", 3, 1), ("d", 4, 1)]
     ranges = [(own["first_step"], own["end_step"]) for own in answer["passes"]]
@@ -61,7 +62,11 @@ def test_a_pass_without_a_step_is_warned_of(webui: Webui) -> None:
         {}, {"kind": "refine", "denoising_strength": 0, "scale": 1.25}, {"switch_at": 0.5, "checkpoint": "ink"}
     )
     answer = validate(webui, enlarging, steps=8, sampler_name="Euler")
-    assert answer["trajectories"] == [{"steps": 8}, {"steps": 0}]
+    size, enlarged = {"width": 512, "height": 512}, {"width": 640, "height": 640}
+    assert answer["trajectories"] == [{"steps": 8, **size}, {"steps": 0, **enlarged}]
+    for unknown in ({"img2img": True}, {"enable_hr": True}):
+        answer = validate(webui, enlarging, steps=8, sampler_name="Euler", **unknown)
+        assert all(own.keys() == {"steps"} for own in answer["trajectories"])
     assert [warning["path"] for warning in answer["warnings"]] == ["passes[2].switch_at"]
     assert answer["passes"][2]["switch_at"] == [1]
 

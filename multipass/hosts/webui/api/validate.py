@@ -9,9 +9,10 @@ import msgspec
 from modules import processing
 from modules.call_queue import queue_lock
 
-from multipass.hosts.webui import checkpoints, compat, costs, script
+from multipass.hosts.webui import checkpoints, compat, costs, heads, script
 from multipass.hosts.webui.api.bodies import Body, problems, read
 from multipass.hosts.webui.conditioning import first_texts
+from multipass.hosts.webui.heads import Size
 from multipass.hosts.webui.rendering import Rendering
 from multipass.plan import Plan, PromptSyntax, Steps, Strength, decode
 from multipass.problems import PlanError, Problem
@@ -68,11 +69,19 @@ def validate(body: bytes) -> dict[str, Any]:
     return {
         "ok": True,
         "passes": [own for number in range(len(plan.trajectories)) for own in _passes(rendering, number)],
-        "trajectories": [{"steps": steps.count if steps else 0} for steps in rendering.announced],
+        "trajectories": list(_trajectories(p, rendering)),
         "cost": msgspec.to_builtins(cost),
         "warnings": msgspec.to_builtins(warnings),
         "added": list(new),
     }
+
+
+def _trajectories(p: Any, rendering: Rendering) -> Iterator[dict[str, int]]:
+    """With the size of each one's picture where it is known before the host has prepared anything."""
+    count = len(rendering.announced)
+    known = heads.sizes(rendering.plan, Size(p.width, p.height)) if heads.knows_sizes(p) else [None] * count
+    for steps, size in zip(rendering.announced, known, strict=True):
+        yield {"steps": steps.count if steps else 0} | (size.cut._asdict() if size is not None else {})
 
 
 def _passes(rendering: Rendering, number: int) -> Iterator[dict[str, Any]]:
