@@ -9,7 +9,8 @@ multipass.mask = function(panel) {
     const PREFIX = "data:image/png;base64,";
     const SHOWN = "rgb(230 40 40)"; // the brush, through which the picture is seen
     const OPACITY = 0.6;
-    const MOST_UNDONE = 20;
+    const MOST_UNDONE = 20; // strokes
+    const MOST_KEPT = 256 * 1024 * 1024; // bytes of what was there before each
 
     function canvas(width, height, fill) {
         const own = element("canvas", {width, height});
@@ -108,7 +109,7 @@ multipass.mask = function(panel) {
         const strokes = []; // the mask before each of the last ones
         function remember() {
             strokes.push(context.getImageData(0, 0, size.width, size.height));
-            strokes.splice(0, strokes.length - MOST_UNDONE);
+            strokes.splice(0, strokes.length - Math.min(MOST_UNDONE, Math.max(1, Math.floor(MOST_KEPT / (4 * size.width * size.height)))));
         }
 
         function undo() {

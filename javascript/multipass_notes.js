@@ -7,7 +7,6 @@ multipass.notes = function(panel) {
     const {page, plan: plans} = multipass;
     const IN_WHOLE = ["version", "passes", "common", "switch_unit", ...panel.checkboxes.map((own) => own.name)];
     const {bytes, button, element, range, show, t} = multipass.dom;
-    const OF_THE_WEBUI = {prompt: "The webui's prompt", negative_prompt: "The webui's negative prompt"};
     const SOURCES = {resident: "in use", ram: "in RAM", disk: "from disk"};
     const summary = element("span", {id: panel.id("summary"), class: "multipass-summary"});
     const list = element("ul", {id: panel.id("notes"), class: "multipass-notes"});
@@ -35,13 +34,16 @@ multipass.notes = function(panel) {
         return has && !field?.kinds.includes(plans.kindOf(plan, index)) ? ["passes", index, name] : undefined;
     }
 
+    /** What the division of the prompt says for itself, and sooner. */
+    const isOfDivision = (told) => told.path in page.TEXTS && panel.plan().prompt_syntax === "scene-break";
+
     /** One problem in words, as [key, element]; it leads to its field, or takes it away. */
     function note(told, kind) {
         const place = placeOf(told.path);
         const title = place && panel.declared.find((own) => own.name === place[1])?.title;
         const where = place && place[0] < panel.plan().passes.length ?
             [plans.label(panel.plan(), place[0]), title ? t(title) : place[1]].filter(Boolean).join(", ") :
-            t(OF_THE_WEBUI[told.path] ?? told.path);
+            t(page.TEXTS[told.path] ?? told.path);
         const needless = kind === "multipass-refused" ? withoutWidget(place, told.path) : undefined;
         const key = JSON.stringify([kind, told.path, told.message, where, needless]);
         const make = () => {
@@ -90,7 +92,7 @@ multipass.notes = function(panel) {
     function take(told) {
         show(summary, "textContent", told?.ok ? told.passes.map((own) => `${own.index === undefined ? own.name : plans.label(panel.plan(), own.index)} ${range(own.first_step, own.end_step)}`).join(", ") : "");
         showNotes([
-            ...(told?.errors || []).map((own) => note(own, "multipass-refused")),
+            ...(told?.errors || []).filter((own) => !isOfDivision(own)).map((own) => note(own, "multipass-refused")),
             ...(told?.warnings || []).map((own) => note(own, "multipass-warned"))]);
         cost.replaceChildren(...(told?.ok && told.cost ? [...sizesOf(told), ...costOf(told.cost)] : []));
     }

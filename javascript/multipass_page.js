@@ -4,6 +4,8 @@ window.multipass = window.multipass || {};
 multipass.page = (function() {
     "use strict";
 
+    /** What its own texts are called beside a plan's, by their paths. */
+    const TEXTS = {prompt: "The webui's prompt", negative_prompt: "The webui's negative prompt"};
     const find = (selector) => gradioApp().querySelector(selector);
 
     /** What a component shows, by its id: a text, the chosen one of a list or of radio buttons, a number as text. */
@@ -101,21 +103,36 @@ multipass.page = (function() {
     const INITS = ["img2img_image", "img2img_sketch", "img2maskimg", "inpaint_sketch", "img_inpaint_base"];
     const isSeen = (component) => component?.getClientRects().length > 0;
 
+    /** How many of the gallery's pictures, the first ones, are grids. */
+    function grids(tab) {
+        try {
+            return JSON.parse(value(`generation_info_${tab}`)).index_of_first_image || 0;
+        } catch { // nothing has been made
+            return 0;
+        }
+    }
+
     /** The address of the picture that the page shows: what img2img begins with, else of the gallery's the chosen one, or
-     * the first, that has the shape of what is to be made: a grid has another. */
+     * the first, that is no grid and has the shape of what is to be made. */
     function shownPicture(tab) {
         // the picture itself may be hidden behind a canvas that shows it
         const open = tab === "img2img" ? INITS.map((id) => find(`#${id}`)).find(isSeen) : undefined;
         const {width, height} = size(tab);
         const isAlike = (own) => own.naturalHeight && Math.abs(own.naturalWidth * height / own.naturalHeight - width) < 8;
-        const gallery = [...gradioApp().querySelectorAll(`#${tab}_gallery .preview img, #${tab}_gallery .grid-wrap img`)];
-        return (open?.querySelector("img[src]:not([src=''])") || gallery.find(isAlike))?.src;
+        const all = [...gradioApp().querySelectorAll(`#${tab}_gallery .grid-wrap img`)];
+        const grid = all.slice(0, grids(tab)).map((own) => own.src);
+        const gallery = [...gradioApp().querySelectorAll(`#${tab}_gallery .preview img`), ...all];
+        return (open?.querySelector("img[src]:not([src=''])") || gallery.find((own) => isAlike(own) && !grid.includes(own.src)))?.src;
     }
 
-    /** In pixels, of the picture that is to be made. */
-    const size = (tab) => ({width: number(`${tab}_width`) || 512, height: number(`${tab}_height`) || 512});
+    /** In pixels, of the picture that is to be made, or of its shape. */
+    function size(tab) {
+        const [width, height] = [number("txt2img_hr_resize_x"), number("txt2img_hr_resize_y")];
+        return hires(tab) && width && height ? {width, height} :
+            {width: number(`${tab}_width`) || 512, height: number(`${tab}_height`) || 512};
+    }
 
     const hasAdetailer = (tab) => Boolean(find(`#script_${tab}_adetailer_ad_main_accordion`));
 
-    return {current, find, hasAdetailer, hasStyles, isOn, rendersPlan, request, shownPicture, size, turnOn, whenDone, whenTurned};
+    return {TEXTS, current, find, hasAdetailer, hasStyles, isOn, rendersPlan, request, shownPicture, size, turnOn, whenDone, whenTurned};
 })();

@@ -33,11 +33,10 @@ multipass.scene = function(panel) {
     function take(told, of) {
         const isDivided = panel.plan().prompt_syntax === "scene-break" && Boolean(told);
         divided = isDivided && told.plan?.passes.length > panel.plan().passes.length ? {plan: told.plan, of} : undefined;
-        // what is wrong is among the plan's notes, but for chosen styles: those are asked about here alone
-        root.hidden = !isDivided || (told.errors && !page.hasStyles(panel.tab));
+        root.hidden = !isDivided;
         draw();
         const lines = isDivided && told.errors ?
-            told.errors.map((own) => element("li", {class: "multipass-refused"}, own.path ? `${own.path}: ` : "", own.message)) :
+            told.errors.map((own) => element("li", {class: "multipass-refused"}, own.path ? `${t(page.TEXTS[own.path] ?? own.path)}: ` : "", own.message)) :
             isDivided && told.passes.map((own) => line(`${plans.label(told.plan, own.index)}:`, own));
         list.replaceChildren(...(lines || []));
     }

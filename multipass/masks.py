@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import msgspec
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
@@ -35,8 +36,11 @@ def read(text: str) -> Image.Image:
         alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
         if alpha is not None and alpha.getextrema() != _OPAQUE:
             return alpha.point([255 if level > 128 else 0 for level in range(256)])
-        if picture.mode.startswith("I"):  # of 16 bits, which convert would cut off at 255
-            picture = picture.convert("I").point(lambda level: level * (1 / 257))
+        if picture.mode.startswith("I"):  # maybe of 16 bits, which convert would cut off at 255
+            picture = picture.convert("I")
+            _, brightest = cast("tuple[float, float]", picture.getextrema())  # of one channel
+            if brightest > 255:
+                picture = picture.point(lambda level: level * (1 / 257))
         return picture.convert("L")
     except UnidentifiedImageError:  # whose text is of a Python object
         raise ValueError(f"expected a picture in base64: {', '.join(_FORMATS)}") from None

@@ -404,7 +404,8 @@ def declared(name: str) -> dict[str, Any]:
 
 
 def in_words(error: PlanError) -> str:
-    """The same, with places as the panel calls them: ``passes[1].switch_at: ...`` is ``Pass 2, Switch at: ...``."""
+    """The same, with passes as people count them and fields as the panel calls them: ``passes[1].switch_at: ...`` is
+    ``Pass 2, Switch at: ...``."""
     return "; ".join(str(Problem(_place(problem.path), problem.message)) for problem in error.problems)
 
 

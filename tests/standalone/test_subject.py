@@ -334,15 +334,15 @@ def test_a_mask_of_16_bits_is_as_grey_as_it_is_drawn() -> None:
     grey = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     found = np.asarray(masks.read(as_png(Image.fromarray(grey))))
     assert np.abs(found - grey / 257).max() <= 1
+    dark = Image.fromarray(np.arange(256, dtype=np.int32).reshape(16, 16))  # of 32 bits, with values as in 8
+    assert masks.read(as_tiff(dark)).tobytes() == bytes(range(256))
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PPM", "ICO"])
 def test_a_mask_is_a_picture_as_browsers_have_them(kind: str) -> None:
     """And EPS, which starts a program, is none."""
-    data = io.BytesIO()
-    Image.new("RGB", (8, 8), "white").save(data, kind)
     with pytest.raises(ValueError, match="expected a picture in base64"):
-        masks.read(base64.b64encode(data.getvalue()).decode())
+        masks.read(encoded(Image.new("RGB", (8, 8), "white"), kind))
 
 
 def test_a_mask_is_written_small_and_read_back() -> None:
@@ -354,8 +354,16 @@ def test_a_mask_is_written_small_and_read_back() -> None:
 
 
 def as_png(picture: Image.Image) -> str:
+    return encoded(picture, "PNG")
+
+
+def as_tiff(picture: Image.Image) -> str:
+    return encoded(picture, "TIFF")
+
+
+def encoded(picture: Image.Image, kind: str) -> str:
     data = io.BytesIO()
-    picture.save(data, "PNG")
+    picture.save(data, kind)
     return base64.b64encode(data.getvalue()).decode()
 
 

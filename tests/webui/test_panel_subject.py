@@ -175,12 +175,14 @@ def test_strokes_are_undone_and_the_plan_behind_them_is_not(subject: Panel) -> N
     assert [mask.getpixel((part * mask.width // 10, mask.height // 2)) for part in (2, 7)] == [255, 0]
 
 
-def show_in_gallery(panel: Panel, *pictures: tuple[str, int, int]) -> None:
-    """As the webui shows finished pictures, the chosen one first; each by its colour, width and height."""
+def show_in_gallery(panel: Panel, grids: int, *pictures: tuple[str, int, int]) -> None:
+    """As the webui shows finished pictures, grids first; each by its colour, width and height."""
     panel.page.evaluate(
-        """async (sources) => {
+        """async ([grids, sources]) => {
+            const made = gradioApp().querySelector("#generation_info_txt2img textarea");
+            made.value = JSON.stringify({index_of_first_image: grids});
             const shown = document.createElement("div");
-            shown.className = "preview";
+            shown.className = "grid-wrap";
             for (const src of sources) {
                 const picture = document.createElement("img");
                 picture.src = src;
@@ -189,7 +191,7 @@ def show_in_gallery(panel: Panel, *pictures: tuple[str, int, int]) -> None:
             }
             gradioApp().querySelector("#txt2img_gallery").prepend(shown);
         }""",
-        [f"data:image/png;base64,{b64(Image.new('RGB', (width, height), own))}" for own, width, height in pictures],
+        [grids, [f"data:image/png;base64,{b64(Image.new('RGB', size, own))}" for own, *size in pictures]],
     )
 
 
@@ -202,10 +204,10 @@ def colour_of_pad(panel: Panel, x: float) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("colour", ["white", "black", "gray", "red"])
 def test_what_is_painted_is_seen_on_any_picture(subject: Panel, colour: str) -> None:
-    """The one that has the shape of what is to be made: a grid of several has another."""
+    """That is no grid and has the shape of what is to be made."""
     for name, side in (("width", 128), ("height", 64)):
         type_in(subject.page, f"#txt2img_{name}", side)
-    show_in_gallery(subject, ("blue", 128, 128), (colour, 256, 128))
+    show_in_gallery(subject, 1, ("blue", 512, 256), ("green", 128, 128), (colour, 256, 128))
     subject.by_id("mask").click()
     stroke(subject, 0.1, 0.4)
     assert colour_of_pad(subject, 0.8) == ImageColor.getrgb(colour)
@@ -283,12 +285,13 @@ def test_the_prompt_is_divided_into_scene_and_subjects(subject: Panel) -> None:
     expect(told(subject).nth(1).locator("div")).to_have_text("Negative: blurry")
     # no warning that the panel's question, which is without the prompt, would make
     expect(subject.notes).not_to_contain_text("prompt of its own")
-    # too little of it is said, once, with whose prompt it is
+    # too little of it is said, in its place and there alone
     ask(subject, "a beach")
-    expect(subject.notes.locator(".multipass-refused")).to_have_text(
+    expect(told(subject)).to_have_text(
         ["The webui's prompt: expected scene BREAK common BREAK subject, got one part"], timeout=ANSWER_MS
     )
-    expect(subject.by_id("scene")).to_be_hidden()
+    expect(subject.summary).to_be_empty()
+    expect(subject.notes.locator(".multipass-refused")).to_have_count(0)
     subject.by_id("prompt_syntax").uncheck()
     expect(subject.by_id("scene")).to_be_hidden()
     assert "prompt_syntax" not in subject.plan

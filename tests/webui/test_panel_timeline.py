@@ -84,6 +84,13 @@ def test_bars_for_each_trajectory_and_its_passes(panel: Panel, webui: Webui) -> 
     expect(panel.by_id("pill_3")).to_contain_text("7-12")
     panel.form.locator(".multipass-segment[data-pass='2']").click()
     expect(panel.by_id("name")).to_have_value("c")
+    panel.choose(3).by_id("switch_at").fill("1")  # which leaves it no step
+    panel.expect_summary("a 1-8, b 9-20, c 1-12, d no step")
+    segment = panel.form.locator(".multipass-segment[data-pass='3']").bounding_box()
+    assert segment is not None
+    assert segment["width"] < 1
+    panel.by_id("switch_at").fill("0.5")
+    panel.expect_summary("a 1-8, b 9-20, c 1-6, d 7-12")
     screenshot(panel.page, webui, "panel-timeline", panel.form)
 
 

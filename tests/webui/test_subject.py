@@ -469,10 +469,12 @@ def test_a_mask_that_makes_the_picture_s_text_too_long_for_a_jpeg(webui: Webui) 
         without = {"override_settings": {"enable_pnginfo": False}}
         assert webui.try_generate(plan=plan({}, subject(noise)), **REQUEST, **without).ok
     with settings(webui, grid_format="jpg"):
-        assert webui.try_generate(plan=plan({}, subject(noise)), **REQUEST).ok
-        assert refused(webui, {}, subject(noise), n_iter=2).startswith("passes[1].mask: the picture's text would take ")
+        saved = {"n_iter": 2, "save_images": True}
+        for fits in ({"save_images": True}, {"n_iter": 2}):  # without a grid, and with one that is not saved
+            assert webui.try_generate(plan=plan({}, subject(noise)), **REQUEST, **fits).ok
+        assert refused(webui, {}, subject(noise), **saved).startswith("passes[1].mask: the picture's text would take ")
         with settings(webui, grid_save=False):
-            assert webui.try_generate(plan=plan({}, subject(noise)), **REQUEST, n_iter=2).ok
+            assert webui.try_generate(plan=plan({}, subject(noise)), **REQUEST, **saved).ok
     webui.generate(plan=plan({}, subject(noise)), **REQUEST)
 
 

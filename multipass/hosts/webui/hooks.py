@@ -118,7 +118,7 @@ def around_request(p: Any, around: Callable[[Callable[[], Any]], Any]) -> Iterat
 
 class Refused(HTTPException):
     """A request that is not rendered. The webui's API answers 422 with the reason, its page shows the text, in which
-    places have the panel's names."""
+    places are in words."""
 
     def __init__(self, reason: str | PlanError, *more: str) -> None:
         super().__init__(status_code=422, detail=" ".join((str(reason), *more)))

@@ -18,7 +18,7 @@ from multipass.problems import PlanError, Problem
 from multipass.prompts import Texts
 from multipass.subjects import Region
 
-_OF_FILES = ("samples_format", "grid_format", "grid_save", "enable_pnginfo")
+_OF_FILES = ("samples_format", "grid_format", "grid_save", "grid_only_if_multiple", "enable_pnginfo")
 _JPEG = {"jpg", "jpeg"}
 _ROOM = 62000  # bytes, of the 65535 that a JPEG has for a picture's text; the rest is for what the host tells in it
 
@@ -51,7 +51,8 @@ def too_long(p: Any, plan: Plan, texts: Texts, *, is_plotted: bool) -> Iterator[
     """
     said = {name: p.override_settings.get(name, getattr(shared.opts, name)) for name in _OF_FILES}
     masked = [(len(own.mask), index) for index, own in plan.running if own.mask is not None]
-    in_grid = said["grid_save"] and (is_plotted or p.n_iter * p.batch_size > 1)
+    is_grid = not p.do_not_save_grid and (p.n_iter * p.batch_size > 1 or not said["grid_only_if_multiple"])
+    in_grid = said["grid_save"] and (is_plotted or is_grid)
     formats = [said["samples_format"], *([said["grid_format"]] if in_grid else [])]
     if not masked or not said["enable_pnginfo"] or not {own.lower() for own in formats} & _JPEG:
         return

@@ -93,8 +93,8 @@ def _declared(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     keys = ("title", "description", "type", "minimum", "maximum")
     found: dict[str, Any] = {key: merged[key] for key in keys if key in merged}
     if "description" in found:
-        # as a tooltip has it: as plain text, about a field of the form
-        found["description"] = found["description"].replace("`", "").replace("Absent:", "Empty:")
+        # as a tooltip has it: plain text, about a field of the form
+        found["description"] = found["description"].replace("`", "").replace("Absent:", "By default:")
     if "$ref" in merged:  # beside it `which` can be a number, which its widget knows
         found |= {"type": "string", "enum": [own.value for own in _ENUMS[merged["$ref"].rpartition("/")[2]]]}
     # as the host's hires fix has them, and its inpainting
