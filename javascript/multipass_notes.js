@@ -35,7 +35,7 @@ multipass.notes = function(panel) {
     }
 
     /** What the division of the prompt says for itself, and sooner. */
-    const isOfDivision = (told) => told.path in page.TEXTS && panel.plan().prompt_syntax === "scene-break";
+    const isOfDivision = (told) => told.path in page.TEXTS && !told.ofAdded && panel.plan().prompt_syntax === "scene-break";
 
     /** One problem in words, as [key, element]; it leads to its field, or takes it away. */
     function note(told, kind) {

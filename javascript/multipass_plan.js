@@ -71,7 +71,7 @@ multipass.plan = (function() {
     }
 
     /** What `validate` tells, by the places that passes have in the plan itself. Those that the prompt adds have none: they
-     * are without an index, and what is wrong with them is about the prompt. */
+     * are without an index, and what is wrong with them, which is `ofAdded`, is about the prompt. */
     function inOwnPlaces(told) {
         const placeOf = (index) => (told.added.includes(index) ? undefined : index - told.added.filter((own) => own < index).length);
         const moved = (problem) => {
@@ -80,7 +80,7 @@ multipass.plan = (function() {
                 return problem;
             }
             const place = placeOf(Number(index));
-            return {...problem, path: place === undefined ? "prompt" : `passes[${place}]${rest}`};
+            return place === undefined ? {...problem, path: "prompt", ofAdded: true} : {...problem, path: `passes[${place}]${rest}`};
         };
         return {
             ...told,
