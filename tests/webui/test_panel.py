@@ -191,6 +191,7 @@ def test_the_plan_survives_a_reload(page: Page, webui: Webui, way: str) -> None:
     panel.by_id("prompt").fill("kept\nin two lines")
     kept = panel.text
     if way == "Reload UI":
+        panel.expect_summary("Pass 1 1-10, Pass 2 11-20")  # nothing is asked any more: AUTOMATIC1111 waits for that
         page.evaluate("window.before = true")
         ping = re.compile("/internal/ping")  # answered in the middle of it, AUTOMATIC1111 can end
         page.route(ping, lambda route: route.abort())
