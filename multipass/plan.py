@@ -398,7 +398,11 @@ _NOT_OF = {
 def declared(name: str) -> dict[str, Any]:
     """What is said of a pass's field as JSON Schema has it: ``title``, ``description``, its type and bounds. Not to be
     changed."""
-    schema = msgspec.json.schema(Pass)["$defs"]["Pass"]["properties"][name]
+    return flat(msgspec.json.schema(Pass)["$defs"]["Pass"]["properties"][name])
+
+
+def flat(schema: dict[str, Any]) -> dict[str, Any]:
+    """A field's JSON Schema, which nests what is optional, with the keywords of the first type beside its own."""
     options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
     return {**(options[0] if options else {}), **schema}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ _MEDIAPIPE = "mediapipe"  # with which the names of its models begin
 
 def names() -> list[str]:
     """What a subject pass may have for its target, ``person`` and ``face`` first where something finds them."""
-    theirs = _of_adetailer()
-    return [target for target in (PERSON, FACE) if detection.missing() is None or _best(target, theirs)] + list(theirs)
+    theirs, mediapipe_runs = _of_adetailer(), detection.missing() is None
+    return [target for target in (PERSON, FACE) if mediapipe_runs or _best(target, theirs)] + list(theirs)
 
 
 def named(target: str) -> Callable[[Image.Image], list[Found]]:
@@ -77,11 +78,11 @@ def _adetailer() -> Any:
 def _of_adetailer() -> dict[str, str]:
     """Its models by name, each a file that is there, or the name of one of mediapipe's, where that runs: where it does
     not, ADetailer finds nothing and gives no reason."""
-    mediapipe_runs = detection.missing() is None
+    runs = functools.cache(lambda: detection.missing() is None)  # looked up at most once, and where there are such
     return {
         name: file
         for name, file in getattr(_adetailer(), "model_mapping", {}).items()
-        if (mediapipe_runs if name.startswith(_MEDIAPIPE) else Path(file).is_file())
+        if (runs() if name.startswith(_MEDIAPIPE) else Path(file).is_file())
     }
 
 

@@ -18,7 +18,7 @@ from modules.ui_components import InputAccordion
 from multipass import subjects
 from multipass.hosts.webui import heads
 from multipass.infotext import PLAN_KEY
-from multipass.plan import MAX_PASSES, OnMissing, Pass, PassKind, Plan, PromptMode, SwitchUnit, Which, fields_of
+from multipass.plan import MAX_PASSES, OnMissing, Pass, PassKind, Plan, PromptMode, SwitchUnit, Which, fields_of, flat
 
 FIRST = "first"
 _ENUMS = {own.__name__: own for own in (OnMissing, PassKind, PromptMode, SwitchUnit, Which)}
@@ -87,9 +87,8 @@ def _kinds(tab: str, name: str) -> list[str]:
 
 
 def _declared(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """JSON Schema nests what is optional; the form wants it flat. Enums keep their own order."""
-    options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
-    merged = {**(options[0] if options else {}), **schema}
+    """What the form wants of it. Enums keep their own order."""
+    merged = flat(schema)
     keys = ("title", "description", "type", "minimum", "maximum")
     found: dict[str, Any] = {key: merged[key] for key in keys if key in merged}
     if "description" in found:
